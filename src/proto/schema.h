@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the .proto files say beyond protobuf-c's descriptors: rules, records, methods, errors. The tables are
+ * generated from proto/ by tools/generate-schema; this header is their shape.
+ *
+ * protobuf-c's message structs have the prefix Sc__ (package stonechat.v1) and Client__ (the Centrifuge
+ * client protocol). */
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+
+#include "stonechat/v1/errors.pb-c.h"
+
+typedef struct MessageInfo MessageInfo;
+typedef struct RecordInfo RecordInfo;
+
+/* One field; stands at the same index as in descriptor->fields. */
+typedef struct FieldInfo {
+        bool required, secret, raw_json, identifier;
+        bool map; /* message is the entry type, with fields key and value */
+        uint32_t min_size, max_size; /* bytes or elements; max_size 0: no rule */
+        uint64_t max; /* of a number; 0: no rule */
+        uint64_t default_value;
+        const MessageInfo *message; /* of a message field */
+} FieldInfo;
+
+struct MessageInfo {
+        const ProtobufCMessageDescriptor *descriptor;
+        const FieldInfo *fields;
+        const RecordInfo *record; /* NULL: not stored by itself */
+};
+
+typedef struct IndexInfo {
+        const char *name;
+        bool unique;
+        unsigned n_fields;
+        const unsigned *fields; /* indexes into descriptor->fields */
+} IndexInfo;
+
+struct RecordInfo {
+        const char *table;
+        IndexInfo key; /* name NULL */
+        unsigned n_indexes;
+        const IndexInfo *indexes;
+        int version_field; /* index of the uint64 that compare-and-set checks, or -1 */
+};
+
+typedef enum Role {
+        ROLE_NONE,
+        ROLE_API,
+        ROLE_SOCKET,
+        ROLE_GROUP,
+        ROLE_ARBITER,
+} Role;
+
+typedef enum Access {
+        ACCESS_USER,
+        ACCESS_PUBLIC,
+        ACCESS_INTERNAL,
+} Access;
+
+typedef struct MethodInfo {
+        const char *name; /* "message.send" */
+        Role role;
+        Access access;
+        const char *http_verb; /* NULL: no REST route */
+        const char *http_path; /* "/v1/conversations/{conversation}/messages" */
+        unsigned http_status; /* of success */
+        bool idempotent;
+        int shard_field; /* index of the request field that picks the shard, or -1 */
+        const MessageInfo *request, *response;
+} MethodInfo;
+
+typedef struct ErrorInfo {
+        const char *name; /* "not_a_member" */
+        const char *title;
+        unsigned http, client;
+        bool temporary;
+} ErrorInfo;
+
+extern const MethodInfo *const schema_methods[]; /* sorted by name */
+extern const size_t schema_n_methods;
+
+/* All message infos are global: sc__user__info for Sc__User, declared in the generated "schema-tables.h",
+ * and so are the methods: method_message_send. */
+
+/* NULL if there is none of that name. */
+const MethodInfo *schema_find_method(const char *name);
+
+/* Never NULL: an unknown code reads as ERROR_INTERNAL. */
+const ErrorInfo *schema_error(Sc__ErrorCode code);
+
+/* The OpenAPI 3.1 description of the REST surface, JSON text. */
+extern const char schema_openapi[];
+extern const size_t schema_openapi_size;

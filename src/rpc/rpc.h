@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The internal RPC: framed protobuf (proto/stonechat/v1/internal.proto, Envelope) over a stream socket.
+ * AF_UNIX between the roles of one host; the same frames will go over TLS between hosts.
+ *
+ * A frame is four bytes of length, big-endian, then a packed Envelope of at most RPC_MAX_FRAME bytes. A
+ * frame that is too long, malformed or out of place ends the connection.
+ *
+ * Requests on one connection may be answered in any order; pushes and responses leave in the order they were
+ * given. Everything is asynchronous on one sd-event loop. Output is queued up to a limit; a peer that does
+ * not read it is disconnected. */
+
+#include <systemd/sd-event.h>
+
+#include "log/trace.h"
+#include "proto/schema.h"
+#include "stonechat/v1/internal.pb-c.h"
+
+#define RPC_MAX_FRAME (4U << 20)
+#define RPC_MAX_QUEUE (64U << 20)
+
+/* One frame, unpacked or to be packed: borrowed memory, valid during the call it is passed to. */
+typedef struct RpcMessage {
+        const char *method;
+        const Trace *trace; /* NULL: none */
+        const Sc__Caller *caller; /* NULL: the role itself */
+        uint64_t timeout_usec; /* of a request; 0: the default */
+        const void *payload;
+        size_t payload_size;
+} RpcMessage;
+
+/* --- server side: connections accepted on an activated listening socket --- */
+
+typedef struct RpcServer RpcServer;
+typedef struct RpcConnection RpcConnection; /* a peer that is connected; reference-counted */
+typedef struct RpcRequest RpcRequest; /* a request to be answered, exactly once; owned by whoever got it */
+
+typedef struct RpcServerHandlers {
+        /* Takes the request; answers now or later by rpc_request_reply() or rpc_request_fail(). */
+        void (*on_request)(RpcRequest *request, const RpcMessage *message, void *userdata);
+        /* The peer is gone; forget every pointer to it. Requests of it may still be answered: that does
+         * nothing. */
+        void (*on_disconnect)(RpcConnection *connection, void *userdata);
+} RpcServerHandlers;
+
+/* Accepts only peers with our own user id or root (SO_PEERCRED) when the socket is AF_UNIX. Takes the fd. */
+int rpc_server_new(
+        RpcServer **ret, sd_event *event, int listen_fd, const RpcServerHandlers *handlers, void *userdata);
+RpcServer *rpc_server_free(RpcServer *server);
+DEFINE_CLEANUP(RpcServer *, rpc_server_free);
+unsigned rpc_server_n_connections(const RpcServer *server);
+/* Stops accepting; connections go on. For draining. */
+void rpc_server_stop_accepting(RpcServer *server);
+
+RpcConnection *rpc_request_connection(const RpcRequest *request);
+/* Both free the request. The payload is copied. */
+void rpc_request_reply(RpcRequest *request, const void *payload, size_t size);
+void rpc_request_fail(RpcRequest *request, Sc__ErrorCode code, const char *detail);
+
+RpcConnection *rpc_connection_ref(RpcConnection *connection);
+RpcConnection *rpc_connection_unref(RpcConnection *connection);
+/* -ENOTCONN when it is gone, -ENOBUFS when its queue is full (it is being disconnected then). */
+int rpc_connection_push(
+        RpcConnection *connection, const char *method, const Trace *trace, const void *payload, size_t size);
+
+/* --- client side: one address, connected as needed, reconnected for ever --- */
+
+typedef struct RpcClient RpcClient;
+
+/* code is ERROR_NONE and payload the response, or payload is NULL and detail (may be empty) says more.
+ * Called exactly once for every call, never from within rpc_client_call(). */
+typedef void (*RpcReply)(
+        Sc__ErrorCode code, const char *detail, const void *payload, size_t size, void *userdata);
+
+typedef struct RpcClientHandlers {
+        /* Optional. */
+        void (*on_push)(const RpcMessage *message, void *userdata);
+        /* The connection stands (again): whoever keeps state at the peer sets it up anew now. */
+        void (*on_connect)(void *userdata);
+        void (*on_disconnect)(void *userdata);
+} RpcClientHandlers;
+
+/* `address`: the path of an AF_UNIX socket. Connects at the first call, or at once when there is an
+ * on_connect; retries after 20 ms, doubling up to 1 s. */
+int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t default_timeout_usec,
+        const RpcClientHandlers *handlers, void *userdata);
+/* Fails what is outstanding with ERROR_UNAVAILABLE, calling the replies. */
+RpcClient *rpc_client_free(RpcClient *client);
+DEFINE_CLEANUP(RpcClient *, rpc_client_free);
+bool rpc_client_is_connected(const RpcClient *client);
+
+/* Sends a request. While there is no connection it waits for one, up to its timeout; a request that was sent
+ * when the connection broke is sent again on the next one if its method is idempotent, and otherwise fails
+ * with ERROR_UNAVAILABLE. No answer in time: ERROR_TIMEOUT. At most RPC_MAX_PENDING requests may be
+ * outstanding: -ENOBUFS. */
+int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
+        void *userdata);
+#define RPC_MAX_PENDING 65536U

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* File descriptors. */
+
+#include <unistd.h>
+
+#include "util/macro.h"
+
+/* Closes fd if it is one, keeps errno, answers -EBADF: `fd = safe_close(fd);` */
+static inline int safe_close(int fd) {
+        if (fd >= 0) {
+                int saved = errno;
+                close(fd);
+                errno = saved;
+        }
+        return -EBADF;
+}
+
+static inline void closep(int *fd) {
+        safe_close(*fd);
+}
+#define _cleanup_close_ _cleanup_(closep)
+
+/* Reads a whole regular file of at most max bytes; a NUL stands behind the content, uncounted.
+ * -EFBIG if it is larger, or what open(2) and read(2) report. */
+int read_file(const char *path, size_t max, char **ret, size_t *ret_size);

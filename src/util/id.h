@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Identifiers and randomness. All ids are UUIDs in text form (RFC 9562). */
+
+#include "util/macro.h"
+
+#define UUID_TEXT_SIZE 37 /* with the NUL */
+
+/* A new UUIDv7: begins with the time, so that an index over ids grows at its end. */
+void uuid_v7(char out[static UUID_TEXT_SIZE]);
+
+/* A UUIDv8 that follows from a name (BLAKE2b-128 of space and name): the same for the same words, on every
+ * host. */
+void uuid_from_name(const char *space, const char *name, char out[static UUID_TEXT_SIZE]);
+
+/* n random bytes, fit for keys. */
+void random_bytes(void *out, size_t n);
+
+/* n (even) random lower-case hexadecimal digits; out has room for n + 1. */
+void random_hex(char *out, size_t n);
+
+/* The shard of a conversation: SipHash-2-4 (libsodium's shorthash, all-zero key) modulo n_shards. It names
+ * stored data's place in a cluster, so it never changes. */
+unsigned shard_of(const char *conversation, unsigned n_shards);
+#define SHARDS_DEFAULT 256U
