@@ -11,9 +11,15 @@
 #include <stdbool.h>
 
 #include "stonechat/v1/errors.pb-c.h"
+#include "util/macro.h"
 
 typedef struct MessageInfo MessageInfo;
 typedef struct RecordInfo RecordInfo;
+
+typedef struct EnumInfo {
+        const ProtobufCEnumDescriptor *descriptor;
+        const char *const *names; /* in JSON, parallel to descriptor->values */
+} EnumInfo;
 
 /* One field; stands at the same index as in descriptor->fields. */
 typedef struct FieldInfo {
@@ -23,6 +29,9 @@ typedef struct FieldInfo {
         uint64_t max; /* of a number; 0: no rule */
         uint64_t default_value;
         const MessageInfo *message; /* of a message field */
+        const EnumInfo *enumeration; /* of an enum field */
+        const char *json_key; /* "\"name\":" */
+        unsigned json_key_size;
 } FieldInfo;
 
 struct MessageInfo {
@@ -82,8 +91,12 @@ typedef struct ErrorInfo {
 extern const MethodInfo *const schema_methods[]; /* sorted by name */
 extern const size_t schema_n_methods;
 
+extern const ErrorInfo schema_errors[]; /* by code */
+extern const size_t schema_n_errors;
+
 /* All message infos are global: sc__user__info for Sc__User, declared in the generated "schema-tables.h",
- * and so are the methods: method_message_send. */
+ * and so are the methods: method_message_send,
+ * and short names for the error codes: ERROR_NOT_A_MEMBER. */
 
 /* NULL if there is none of that name. */
 const MethodInfo *schema_find_method(const char *name);
