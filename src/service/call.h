@@ -29,6 +29,7 @@ struct Call {
         const char *address; /* of the peer at the edge, may be empty */
         ProtobufCMessage *request; /* in the arena */
         Arena arena; /* for the handler too: dies with the call */
+        bool internal; /* made by a role: may use ACCESS_INTERNAL methods */
         void *role; /* the role's state, for handlers */
         void *origin; /* the internal RPC's RpcConnection that asked, or NULL */
         CallDone done;
@@ -41,6 +42,9 @@ Call *call_new(const MethodInfo *method, size_t arena_limit, CallDone done, void
 /* Only for a surface whose call was never dispatched. */
 Call *call_free(Call *call);
 DEFINE_CLEANUP(Call *, call_free);
+
+/* Copies the caller into the call; NULL: nobody. -ENOMEM. */
+int call_set_caller(Call *call, const Sc__Caller *caller);
 
 /* Both free the call. */
 void call_return(Call *call, const ProtobufCMessage *response);

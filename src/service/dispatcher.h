@@ -20,10 +20,11 @@ typedef struct MethodBinding {
 /* The generated tables, sentinel {}. */
 extern const MethodBinding api_methods[], group_methods[];
 
-/* bindings: our own methods, NULL for none; role: Call.role for them. rpc_directory: where the roles'
- * sockets are. */
+/* bindings: our own methods, NULL for none. */
 int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const MethodBinding *bindings,
-        void *role, uint64_t timeout_usec);
+        uint64_t timeout_usec);
+/* What becomes Call.role of the calls that our own handlers get. */
+void dispatcher_set_role(Dispatcher *dispatcher, void *role);
 /* Fails every call that waits for another role. */
 Dispatcher *dispatcher_free(Dispatcher *dispatcher);
 DEFINE_CLEANUP(Dispatcher *, dispatcher_free);
@@ -37,7 +38,9 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call);
 int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const ProtobufCMessage *request,
         const Trace *trace, const Sc__Caller *caller, CallDone done, void *userdata);
 
-/* Serves our methods on an activated RPC socket; takes the fd. on_disconnect may be NULL. */
+/* Serves our methods on an activated RPC socket; takes the fd. `peer_gone` may be NULL. */
 int dispatcher_serve(
-        Dispatcher *dispatcher, int listen_fd, void (*on_disconnect)(RpcConnection *connection, void *role));
+        Dispatcher *dispatcher, int listen_fd, void (*peer_gone)(RpcConnection *peer, void *role));
+/* Disconnects the other roles, so that no request reaches a role that is being freed. */
+void dispatcher_stop_serving(Dispatcher *dispatcher);
 unsigned dispatcher_n_peers(const Dispatcher *dispatcher);

@@ -11,13 +11,13 @@
 #include "bus/bus.h"
 #include "conf/conf.h"
 #include "service/dispatcher.h"
+#include "web/loop.h"
 
 typedef struct RoleProcess RoleProcess;
-typedef struct WebLoop WebLoop;
 
 typedef struct RoleHooks {
         const char *name; /* "api" */
-        const char *bus_name; /* "org.stonechat.Api"; NULL: made from name and instance */
+        const char *bus_name; /* "org.stonechat.Api"; an instance adds ".I" and its name */
         const char *description; /* for --help: one sentence */
         const MethodBinding *methods; /* this role's own, or NULL */
         bool web; /* runs under a WebLoop */
@@ -26,6 +26,7 @@ typedef struct RoleHooks {
         int (*start)(RoleProcess *process, void **ret);
         void (*stop)(void *role); /* frees it; what is queued in a store is committed */
         void (*reload)(void *role); /* process->conf has changed; optional */
+        bool (*healthy)(void *role); /* can do its work now; optional: whenever alive */
         bool (*alive)(void *role); /* worker threads live; optional */
         bool (*healthy)(void *role); /* property Healthy while alive; optional */
         const char *(*status)(void *role); /* one line for STATUS= and StatusText */

@@ -40,7 +40,7 @@ uint8_t *buffer_reserve(Buffer *buffer, size_t n) {
                 return NULL;
         }
         if (needed > buffer->allocated) {
-                size_t allocate = MAX(needed, MAX(buffer->allocated * 2, (size_t)256));
+                size_t allocate = MAX(needed, MAX(buffer->allocated * 2, (size_t) 256));
                 uint8_t *data = realloc(buffer->data, allocate);
                 if (!data) {
                         buffer->error = -ENOMEM;

@@ -19,7 +19,7 @@ int read_file(const char *path, size_t max, char **ret, size_t *ret_size) {
                         return -errno;
                 if (n == 0)
                         break;
-                size += (size_t)n;
+                size += (size_t) n;
                 if (size > max)
                         return -EFBIG;
         }

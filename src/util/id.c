@@ -11,20 +11,20 @@
 static void uuid_format(uint8_t b[static 16], unsigned version, char out[static UUID_TEXT_SIZE]) {
         char hex[33];
 
-        b[6] = (uint8_t)((b[6] & 0x0f) | version << 4);
-        b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
+        b[6] = (uint8_t) ((b[6] & 0x0f) | version << 4);
+        b[8] = (uint8_t) ((b[8] & 0x3f) | 0x80);
         hex_encode(b, 16, hex);
         snprintf(out, UUID_TEXT_SIZE, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
                 hex + 20);
 }
 
 void uuid_v7(char out[static UUID_TEXT_SIZE]) {
-        uint64_t msec = (uint64_t)unix_msec();
+        uint64_t msec = (uint64_t) unix_msec();
         uint8_t b[16];
 
         random_bytes(b, sizeof(b));
         for (unsigned i = 0; i < 6; i++)
-                b[i] = (uint8_t)(msec >> (40 - 8 * i));
+                b[i] = (uint8_t) (msec >> (40 - 8 * i));
         uuid_format(b, 7, out);
 }
 
@@ -33,8 +33,8 @@ void uuid_from_name(const char *space, const char *name, char out[static UUID_TE
         uint8_t b[16];
 
         crypto_generichash_init(&state, NULL, 0, sizeof(b));
-        crypto_generichash_update(&state, (const uint8_t *)space, strlen(space) + 1);
-        crypto_generichash_update(&state, (const uint8_t *)name, strlen(name));
+        crypto_generichash_update(&state, (const uint8_t *) space, strlen(space) + 1);
+        crypto_generichash_update(&state, (const uint8_t *) name, strlen(name));
         crypto_generichash_final(&state, b, sizeof(b));
         uuid_format(b, 8, out);
 }
@@ -55,6 +55,6 @@ unsigned shard_of(const char *conversation, unsigned n_shards) {
         static const uint8_t key[crypto_shorthash_KEYBYTES];
         uint64_t hash;
 
-        crypto_shorthash((uint8_t *)&hash, (const uint8_t *)conversation, strlen(conversation), key);
-        return (unsigned)(le64toh(hash) % n_shards);
+        crypto_shorthash((uint8_t *) &hash, (const uint8_t *) conversation, strlen(conversation), key);
+        return (unsigned) (le64toh(hash) % n_shards);
 }

@@ -38,12 +38,12 @@
         }
 
 static inline void freep(void *p) {
-        free(*(void **)p);
+        free(*(void **) p);
 }
 #define _cleanup_free_ _cleanup_(freep)
 
 /* Allocates one zeroed object, or n of them; NULL when out of memory or n is too large. */
-#define new0(type, n) ((type *)calloc((n), sizeof(type)))
+#define new0(type, n) ((type *) calloc((n), sizeof(type)))
 
 /* free() that answers NULL: `x = mfree(x);` */
 static inline void *mfree(void *p) {
@@ -55,8 +55,8 @@ static inline void *mfree(void *p) {
 
 #define CONTAINER_OF(pointer, type, member)                                                                 \
         ({                                                                                                  \
-                const typeof(((type *)NULL)->member) *_member = (pointer);                                  \
-                (type *)((char *)_member - offsetof(type, member));                                         \
+                const typeof(((type *) NULL)->member) *_member = (pointer);                                 \
+                (type *) ((char *) _member - offsetof(type, member));                                       \
         })
 
 #define FOREACH_ARRAY(i, array, n)                                                                          \

@@ -50,7 +50,7 @@ static size_t utf8_sequence(const uint8_t *s, size_t size) {
 }
 
 bool utf8_is_valid(const char *s, size_t size) {
-        const uint8_t *p = (const uint8_t *)s, *end = p + size;
+        const uint8_t *p = (const uint8_t *) s, *end = p + size;
 
         while (p < end) {
                 size_t n = utf8_sequence(p, end - p);
@@ -63,7 +63,7 @@ bool utf8_is_valid(const char *s, size_t size) {
 
 bool identifier_is_valid(const char *s, size_t size) {
         for (size_t i = 0; i < size; i++)
-                if (!isalnum((unsigned char)s[i]) && (s[i] == 0 || !strchr("-_.:#@", s[i])))
+                if (!isalnum((unsigned char) s[i]) && (s[i] == 0 || !strchr("-_.:#@", s[i])))
                         return false;
         return true;
 }
@@ -73,11 +73,11 @@ static int take_digits(const char **s, uint64_t *ret) {
         const char *p = *s;
         uint64_t value = 0;
 
-        if (!isdigit((unsigned char)*p))
+        if (!isdigit((unsigned char) *p))
                 return -EINVAL;
-        for (; isdigit((unsigned char)*p); p++)
+        for (; isdigit((unsigned char) *p); p++)
                 if (__builtin_mul_overflow(value, 10, &value) ||
-                        __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+                        __builtin_add_overflow(value, (uint64_t) (*p - '0'), &value))
                         return -ERANGE;
         *s = p;
         *ret = value;
@@ -196,7 +196,7 @@ int hex_decode(const char *hex, uint8_t *out, size_t n) {
                 int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
                 if (high < 0 || low < 0)
                         return -EINVAL;
-                out[i] = (uint8_t)(high << 4 | low);
+                out[i] = (uint8_t) (high << 4 | low);
         }
         return 0;
 }

@@ -15,7 +15,7 @@
 static inline uint64_t now_usec(clockid_t clock) {
         struct timespec ts;
         clock_gettime(clock, &ts);
-        return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
 }
 
 /* For intervals and deadlines: goes on during suspend, never jumps. */
@@ -25,5 +25,5 @@ static inline uint64_t boottime_usec(void) {
 
 /* For records: Unix time in milliseconds. */
 static inline int64_t unix_msec(void) {
-        return (int64_t)(now_usec(CLOCK_REALTIME) / USEC_PER_MSEC);
+        return (int64_t) (now_usec(CLOCK_REALTIME) / USEC_PER_MSEC);
 }

@@ -10,7 +10,7 @@ bool token_bucket_take(TokenBucket *bucket, double rate, double burst, double n,
         if (bucket->updated_usec == 0)
                 bucket->tokens = burst;
         else if (now > bucket->updated_usec)
-                bucket->tokens += rate * (double)(now - bucket->updated_usec) / (double)USEC_PER_SEC;
+                bucket->tokens += rate * (double) (now - bucket->updated_usec) / (double) USEC_PER_SEC;
         bucket->tokens = MIN(bucket->tokens, burst);
         bucket->updated_usec = now;
         if (bucket->tokens < n)

@@ -70,7 +70,7 @@ static void *worker_main(void *userdata) {
                 pthread_mutex_lock(&pool->mutex);
                 job_list_append(&pool->finished, job);
                 /* Fails only when the counter is full, and then the loop is awake already. */
-                (void)!write(pool->event_fd, &one, sizeof(one));
+                (void) !write(pool->event_fd, &one, sizeof(one));
         }
         pthread_mutex_unlock(&pool->mutex);
         return NULL;
@@ -91,7 +91,7 @@ static void complete_finished(WorkerPool *pool) {
 static int on_finished(_unused_ sd_event_source *source, int fd, _unused_ uint32_t revents, void *userdata) {
         uint64_t count;
 
-        (void)!read(fd, &count, sizeof(count));
+        (void) !read(fd, &count, sizeof(count));
         complete_finished(userdata);
         return 0;
 }

@@ -22,10 +22,10 @@ static void test_utf8(void **state) {
                 {"\xc3\xa9", 2, true},
                 {"\xe2\x82\xac", 3, true},
                 {"\xf0\x9f\x90\xa6", 4, true},
-                {"\xc0\x80", 2, false},         /* overlong NUL */
-                {"\xed\xa0\x80", 3, false},     /* surrogate */
+                {"\xc0\x80", 2, false}, /* overlong NUL */
+                {"\xed\xa0\x80", 3, false}, /* surrogate */
                 {"\xf4\x90\x80\x80", 4, false}, /* above U+10FFFF */
-                {"\xe2\x82", 2, false},         /* cut off */
+                {"\xe2\x82", 2, false}, /* cut off */
                 {"a\0b", 3, false},
                 {"\xff", 1, false},
         };
