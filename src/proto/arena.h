@@ -8,6 +8,8 @@
  * (NULL). */
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdalign.h>
+#include <stdbool.h>
 
 #include "util/macro.h"
 
@@ -16,16 +18,20 @@ typedef struct ArenaBlock ArenaBlock;
 typedef struct Arena {
         ProtobufCAllocator allocator; /* allocates here; its free does nothing */
         ArenaBlock *blocks;
-        size_t used, limit;
+        size_t used, limit; /* bytes handed out, and the most of them */
+        bool exhausted; /* an allocation failed */
 } Arena;
 
+/* The arena stays where it is: its allocator points to it. */
 void arena_init(Arena *arena, size_t limit);
+/* Frees all; the arena is empty then, and may be used again. */
 void arena_done(Arena *arena);
 #define _cleanup_arena_ _cleanup_(arena_done)
 
 /* Aligned for any type, uninitialised; NULL at the limit or out of memory. */
 void *arena_alloc(Arena *arena, size_t size);
 void *arena_alloc0(Arena *arena, size_t size);
+void *arena_memdup(Arena *arena, const void *data, size_t size);
 char *arena_strndup(Arena *arena, const char *s, size_t size);
 char *arena_strdup(Arena *arena, const char *s);
 char *arena_printf(Arena *arena, const char *format, ...) _printf_(2, 3);
