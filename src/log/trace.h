@@ -37,8 +37,8 @@ void trace_begin(const char *traceparent, uint64_t rate, Trace *ret);
 /* One station of a sampled trace, at info level; nothing otherwise. Use log/log.h's LogFields. */
 #define log_trace(trace_pointer, fields, ...)                                                               \
         do {                                                                                                \
-                if ((trace_pointer) && (trace_pointer)->sampled)                                            \
-                        log_full(LOG_INFO,                                                                  \
-                                &((LogFields){.trace = (trace_pointer), LOG_FIELDS_EXPAND fields}),         \
+                const Trace *_trace = (trace_pointer);                                                      \
+                if (_trace && _trace->sampled)                                                              \
+                        log_full(LOG_INFO, &((LogFields){.trace = _trace, LOG_FIELDS_EXPAND fields}),       \
                                 __VA_ARGS__);                                                               \
         } while (0)
