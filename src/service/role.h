@@ -28,7 +28,6 @@ typedef struct RoleHooks {
         void (*reload)(void *role); /* process->conf has changed; optional */
         bool (*healthy)(void *role); /* can do its work now; optional: whenever alive */
         bool (*alive)(void *role); /* worker threads live; optional */
-        bool (*healthy)(void *role); /* property Healthy while alive; optional */
         const char *(*status)(void *role); /* one line for STATUS= and StatusText */
         size_t (*statistics)(BusStatistic *ret, size_t max, void *role);
         void (*peer_gone)(RpcConnection *connection, void *role); /* optional */

@@ -54,7 +54,7 @@ static void test_tampered(void **state) {
 }
 
 static void test_other_key(void **state) {
-        static const uint8_t other_bytes[TOKEN_KEY_SIZE] = "another key, just as long as that";
+        static const uint8_t other_bytes[TOKEN_KEY_SIZE] = "another key, just as long as tha";
         TokenClaims in = {.user = "u1", .session = "s1", .expires_at = 2000}, out;
         _cleanup_(token_key_freep)
         TokenKey *other = NULL;
