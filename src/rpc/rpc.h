@@ -18,7 +18,14 @@
 #include "stonechat/v1/internal.pb-c.h"
 
 #define RPC_MAX_FRAME (4U << 20)
+/* Of a request: leaves room for method, trace and caller. */
+#define RPC_MAX_PAYLOAD (RPC_MAX_FRAME - 4096U)
+/* Bytes waiting in one direction of one connection, and bytes of requests a client keeps to send (again). */
 #define RPC_MAX_QUEUE (64U << 20)
+/* Requests unanswered on one connection; the server answers ERROR_OVERLOADED to more. */
+#define RPC_MAX_PENDING 65536U
+/* Peers of one server: roles, jobs and gateways of one host, so far more than there are. */
+#define RPC_MAX_CONNECTIONS 1024U
 
 /* One frame, unpacked or to be packed: borrowed memory, valid during the call it is passed to. */
 typedef struct RpcMessage {
@@ -47,6 +54,8 @@ typedef struct RpcServerHandlers {
 /* Accepts only peers with our own user id or root (SO_PEERCRED) when the socket is AF_UNIX. Takes the fd. */
 int rpc_server_new(
         RpcServer **ret, sd_event *event, int listen_fd, const RpcServerHandlers *handlers, void *userdata);
+/* Disconnects every peer, after sending what the kernel takes at once; on_disconnect is not called for them.
+ */
 RpcServer *rpc_server_free(RpcServer *server);
 DEFINE_CLEANUP(RpcServer *, rpc_server_free);
 unsigned rpc_server_n_connections(const RpcServer *server);
@@ -54,13 +63,15 @@ unsigned rpc_server_n_connections(const RpcServer *server);
 void rpc_server_stop_accepting(RpcServer *server);
 
 RpcConnection *rpc_request_connection(const RpcRequest *request);
-/* Both free the request. The payload is copied. */
+/* Both free the request. The payload is copied; one that does not fit a frame is answered with
+ * ERROR_INTERNAL. */
 void rpc_request_reply(RpcRequest *request, const void *payload, size_t size);
 void rpc_request_fail(RpcRequest *request, Sc__ErrorCode code, const char *detail);
 
 RpcConnection *rpc_connection_ref(RpcConnection *connection);
 RpcConnection *rpc_connection_unref(RpcConnection *connection);
-/* -ENOTCONN when it is gone, -ENOBUFS when its queue is full (it is being disconnected then). */
+/* -ENOTCONN when it is gone, -ENOBUFS when its queue is full (it is being disconnected then, from the loop),
+ * -EMSGSIZE, -ENOMEM. */
 int rpc_connection_push(
         RpcConnection *connection, const char *method, const Trace *trace, const void *payload, size_t size);
 
@@ -85,15 +96,16 @@ typedef struct RpcClientHandlers {
  * on_connect; retries after 20 ms, doubling up to 1 s. */
 int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t default_timeout_usec,
         const RpcClientHandlers *handlers, void *userdata);
-/* Fails what is outstanding with ERROR_UNAVAILABLE, calling the replies. */
+/* Fails what is outstanding with ERROR_UNAVAILABLE, calling the replies. May be called from any of the
+ * client's callbacks. */
 RpcClient *rpc_client_free(RpcClient *client);
 DEFINE_CLEANUP(RpcClient *, rpc_client_free);
 bool rpc_client_is_connected(const RpcClient *client);
 
-/* Sends a request. While there is no connection it waits for one, up to its timeout; a request that was sent
- * when the connection broke is sent again on the next one if its method is idempotent, and otherwise fails
- * with ERROR_UNAVAILABLE. No answer in time: ERROR_TIMEOUT. At most RPC_MAX_PENDING requests may be
- * outstanding: -ENOBUFS. */
+/* Sends a request. While there is no connection it waits for one, up to its timeout (then ERROR_UNAVAILABLE:
+ * it was never sent). A request that was sent when the connection broke is sent again on the next one, with
+ * the time that is left, if its method is idempotent, and otherwise fails with ERROR_UNAVAILABLE. No answer
+ * in time: ERROR_TIMEOUT. -ENOBUFS when RPC_MAX_PENDING requests or RPC_MAX_QUEUE bytes are outstanding,
+ * -EMSGSIZE for a payload above RPC_MAX_PAYLOAD, -ENOMEM. */
 int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
         void *userdata);
-#define RPC_MAX_PENDING 65536U

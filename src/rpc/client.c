@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* Out of memory is an error like any other: the element's tbl is NULL then. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "log/log.h"
+#include "rpc/frame.h"
+#include "rpc/stream.h"
+#include "util/fd-util.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+
+#define BACKOFF_MIN_USEC (20 * USEC_PER_MSEC)
+#define BACKOFF_MAX_USEC (1 * USEC_PER_SEC)
+#define TIMER_ACCURACY_USEC USEC_PER_MSEC
+
+/* A request that has not been answered. What is needed to send it (again) is kept in `data`: the caller's
+ * strings and the payload; nothing for one that was sent and must not be sent twice. */
+typedef struct Pending {
+        uint64_t id; /* key */
+        UT_hash_handle by_id; /* iterates in the order of the calls */
+        TAILQ_ENTRY(Pending) others; /* in deadlines, or in failing */
+        uint64_t deadline;
+        const MethodInfo *method;
+        RpcReply reply;
+        void *userdata;
+        bool sent; /* on this connection */
+        bool ever_sent;
+        bool kept;
+        Sc__ErrorCode failure; /* in failing */
+        Trace trace;
+        Sc__Caller caller;
+        RpcMessage message; /* points into this */
+        size_t size;
+        char data[];
+} Pending;
+
+typedef TAILQ_HEAD(PendingList, Pending) PendingList;
+
+struct RpcClient {
+        unsigned n_ref; /* the owner's, and one for each callback that runs */
+        bool freed;
+        sd_event *event;
+        char *address;
+        uint64_t default_timeout_usec;
+        RpcClientHandlers handlers;
+        void *userdata;
+        Stream *stream; /* NULL: not connected */
+        sd_event_source *connect_timer;
+        bool connecting; /* connect_timer is armed */
+        uint64_t backoff_usec;
+        Pending *pending; /* by id */
+        PendingList deadlines; /* the same, earliest first */
+        PendingList failing; /* out of both, about to be failed */
+        size_t kept_size;
+        uint64_t last_id;
+        sd_event_source *deadline_timer;
+        uint64_t armed_deadline; /* what deadline_timer is set to; USEC_INFINITY: off */
+};
+
+static RpcClient *client_unref(RpcClient *client) {
+        if (!client || --client->n_ref > 0)
+                return NULL;
+        sd_event_unref(client->event);
+        free(client->address);
+        free(client);
+        return NULL;
+}
+DEFINE_CLEANUP(RpcClient *, client_unref);
+
+static RpcClient *client_ref(RpcClient *client) {
+        client->n_ref++;
+        return client;
+}
+
+/* --- outstanding requests --- */
+
+static size_t caller_size(const Sc__Caller *caller) {
+        return caller ? strlen(caller->user) + strlen(caller->session) + strlen(caller->device) +
+                                strlen(caller->client) + 4
+                      : 0;
+}
+
+static char *copy_string(char **p, const char *s) {
+        char *copy = *p;
+        *p = stpcpy(copy, s) + 1;
+        return copy;
+}
+
+static void pending_keep(Pending *pending, const RpcMessage *message) {
+        char *p = pending->data;
+
+        pending->kept = true;
+        pending->message = *message;
+        pending->message.method = pending->method->name;
+        if (message->trace) {
+                pending->trace = *message->trace;
+                pending->message.trace = &pending->trace;
+        }
+        if (message->caller) {
+                pending->caller = (Sc__Caller)SC__CALLER__INIT;
+                pending->caller.user = copy_string(&p, message->caller->user);
+                pending->caller.session = copy_string(&p, message->caller->session);
+                pending->caller.device = copy_string(&p, message->caller->device);
+                pending->caller.client = copy_string(&p, message->caller->client);
+                pending->message.caller = &pending->caller;
+        }
+        if (message->payload_size > 0)
+                memcpy(p, message->payload, message->payload_size);
+        pending->message.payload = p;
+}
+
+/* `keep`: copies what is needed to send the request later. */
+static Pending *pending_new(const MethodInfo *method, const RpcMessage *message, bool keep) {
+        size_t size = keep ? caller_size(message->caller) + message->payload_size : 0;
+        Pending *pending = malloc(sizeof(Pending) + size);
+        if (!pending)
+                return NULL;
+        memset(pending, 0, sizeof(Pending));
+        pending->method = method;
+        pending->size = size;
+        if (keep)
+                pending_keep(pending, message);
+        return pending;
+}
+
+/* Keeps `deadlines` in order. Timeouts are mostly alike, so the place is at or near the end. */
+static void insert_deadline(RpcClient *client, Pending *pending) {
+        Pending *before = TAILQ_LAST(&client->deadlines, PendingList);
+
+        while (before && before->deadline > pending->deadline)
+                before = TAILQ_PREV(before, PendingList, others);
+        if (before)
+                TAILQ_INSERT_AFTER(&client->deadlines, before, pending, others);
+        else
+                TAILQ_INSERT_HEAD(&client->deadlines, pending, others);
+}
+
+static int add_pending(RpcClient *client, Pending *pending) {
+        HASH_ADD(by_id, client->pending, id, sizeof(pending->id), pending);
+        if (!pending->by_id.tbl)
+                return -ENOMEM;
+        insert_deadline(client, pending);
+        client->kept_size += pending->size;
+        return 0;
+}
+
+static void remove_pending(RpcClient *client, Pending *pending) {
+        HASH_DELETE(by_id, client->pending, pending);
+        TAILQ_REMOVE(&client->deadlines, pending, others);
+        client->kept_size -= pending->size;
+}
+
+/* Marks a request as failed: run_failures() calls its reply. */
+static void set_failing(RpcClient *client, Pending *pending, Sc__ErrorCode failure) {
+        remove_pending(client, pending);
+        pending->failure = failure;
+        TAILQ_INSERT_TAIL(&client->failing, pending, others);
+}
+
+/* The replies may do anything: call, or free the client, which then runs the rest of the list itself. */
+static void run_failures(RpcClient *client) {
+        Pending *pending;
+
+        while ((pending = TAILQ_FIRST(&client->failing))) {
+                TAILQ_REMOVE(&client->failing, pending, others);
+                pending->reply(pending->failure, "", NULL, 0, pending->userdata);
+                free(pending);
+        }
+}
+
+/* --- deadlines --- */
+
+static void arm_deadline_timer(RpcClient *client) {
+        Pending *first = TAILQ_FIRST(&client->deadlines);
+
+        /* An early wake-up is cheaper than setting the timer anew for every request. */
+        if (!first || first->deadline >= client->armed_deadline)
+                return;
+        client->armed_deadline = first->deadline;
+        sd_event_source_set_time(client->deadline_timer, first->deadline);
+        sd_event_source_set_enabled(client->deadline_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        _cleanup_(client_unrefp)
+        RpcClient *client = client_ref(userdata);
+        uint64_t now = boottime_usec();
+        Pending *pending;
+
+        client->armed_deadline = USEC_INFINITY;
+        while ((pending = TAILQ_FIRST(&client->deadlines)) && pending->deadline <= now)
+                if (pending->ever_sent)
+                        set_failing(client, pending, SC__ERROR_CODE__ERROR_TIMEOUT);
+                else
+                        set_failing(client, pending, SC__ERROR_CODE__ERROR_UNAVAILABLE);
+        arm_deadline_timer(client);
+        run_failures(client);
+        return 0;
+}
+
+/* --- the connection --- */
+
+static void arm_connect(RpcClient *client, uint64_t delay_usec) {
+        if (client->connecting)
+                return;
+        client->connecting = true;
+        sd_event_source_set_time(client->connect_timer, delay_usec > 0 ? boottime_usec() + delay_usec : 0);
+        sd_event_source_set_enabled(client->connect_timer, SD_EVENT_ONESHOT);
+}
+
+/* There is a reason to be connected: somebody waits, or wants to be there before. */
+static bool wants_connection(const RpcClient *client) {
+        return client->pending || client->handlers.on_connect;
+}
+
+static void arm_reconnect(RpcClient *client) {
+        uint64_t delay = client->backoff_usec;
+
+        client->backoff_usec = MIN(client->backoff_usec * 2, BACKOFF_MAX_USEC);
+        arm_connect(client, delay);
+}
+
+/* Sends a request with the time that is left for it. */
+static int send_request(RpcClient *client, uint64_t id, const RpcMessage *message, uint64_t left_usec) {
+        Sc__Trace wire_trace;
+
+        Sc__Envelope envelope =
+                rpc_message_to_envelope(SC__ENVELOPE__KIND__REQUEST, id, message, &wire_trace);
+        envelope.timeout_ms = MIN(left_usec / USEC_PER_MSEC + 1, UINT32_MAX);
+        return stream_send(client->stream, &envelope);
+}
+
+/* Sends everything that has not been sent on this connection, in the order of the calls. */
+static void send_waiting(RpcClient *client) {
+        Pending *pending, *next;
+        uint64_t now = boottime_usec();
+
+        HASH_ITER(by_id, client->pending, pending, next) {
+                if (pending->sent || pending->deadline <= now)
+                        continue;
+                int r = send_request(client, pending->id, &pending->message, pending->deadline - now);
+                if (r == -ENOTCONN)
+                        return; /* on_end() comes */
+                if (r < 0) {
+                        set_failing(client, pending, SC__ERROR_CODE__ERROR_OVERLOADED);
+                        continue;
+                }
+                pending->sent = pending->ever_sent = true;
+        }
+}
+
+static int on_response(RpcClient *client, const Sc__Envelope *envelope) {
+        Pending *pending;
+
+        HASH_FIND(by_id, client->pending, &envelope->id, sizeof(envelope->id), pending);
+        if (!pending)
+                return envelope->id <= client->last_id ? 0 : -EPROTO; /* it was too late, or is made up */
+        remove_pending(client, pending);
+        if (envelope->error == SC__ERROR_CODE__ERROR_NONE)
+                pending->reply(SC__ERROR_CODE__ERROR_NONE, "", envelope->payload.data ?: (const uint8_t *)"",
+                        envelope->payload.len, pending->userdata);
+        else
+                pending->reply(envelope->error, envelope->error_detail, NULL, 0, pending->userdata);
+        free(pending);
+        return 0;
+}
+
+static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
+        RpcClient *client = userdata;
+        Trace trace;
+
+        client->backoff_usec = BACKOFF_MIN_USEC;
+        if (envelope->kind == SC__ENVELOPE__KIND__RESPONSE)
+                return on_response(client, envelope);
+        if (envelope->kind != SC__ENVELOPE__KIND__PUSH)
+                return -EPROTO;
+        if (client->handlers.on_push) {
+                RpcMessage message = rpc_message_from_envelope(envelope, &trace);
+                client->handlers.on_push(&message, client->userdata);
+        }
+        return 0;
+}
+
+static void on_end(int error, void *userdata) {
+        _cleanup_(client_unrefp)
+        RpcClient *client = client_ref(userdata);
+        Pending *pending, *next;
+
+        if (error < 0)
+                log_peer((.error_number = -error), LOG_NOTICE, "Lost the connection to %s: %m",
+                        client->address);
+        client->stream = stream_free(client->stream);
+        HASH_ITER(by_id, client->pending, pending, next) {
+                if (pending->method->idempotent || !pending->sent)
+                        pending->sent = false;
+                else
+                        set_failing(client, pending, SC__ERROR_CODE__ERROR_UNAVAILABLE);
+        }
+        if (wants_connection(client))
+                arm_reconnect(client);
+        if (client->handlers.on_disconnect)
+                client->handlers.on_disconnect(client->userdata);
+        run_failures(client);
+}
+
+static const StreamHandlers stream_handlers = {
+        .on_envelope = on_envelope,
+        .on_end = on_end,
+};
+
+static int connect_stream(RpcClient *client) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+        strcpy(address.sun_path, client->address); /* rpc_client_new() has checked the length */
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return -errno;
+        /* On a local socket this is done at once, or refused: EAGAIN is a full backlog. */
+        if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+                return -errno;
+        int r = stream_new(&client->stream, client->event, fd, &stream_handlers, client);
+        if (r < 0)
+                return r;
+        TAKE_FD(fd);
+        return 0;
+}
+
+static int on_connect_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        _cleanup_(client_unrefp)
+        RpcClient *client = client_ref(userdata);
+
+        client->connecting = false;
+        if (!wants_connection(client))
+                return 0;
+        int r = connect_stream(client);
+        if (r < 0) {
+                log_debug_errno(r, "Failed to connect to %s, trying again: %m", client->address);
+                arm_reconnect(client);
+                return 0;
+        }
+        if (client->handlers.on_connect)
+                client->handlers.on_connect(client->userdata);
+        if (client->stream)
+                send_waiting(client);
+        run_failures(client);
+        return 0;
+}
+
+/* --- the surface --- */
+
+int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t default_timeout_usec,
+        const RpcClientHandlers *handlers, void *userdata) {
+        _cleanup_(rpc_client_freep)
+        RpcClient *client = NULL;
+
+        if (isempty(address) || strlen(address) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+                return -EINVAL;
+        client = new0(RpcClient, 1);
+        if (!client)
+                return -ENOMEM;
+        client->n_ref = 1;
+        client->event = sd_event_ref(event);
+        client->default_timeout_usec = default_timeout_usec;
+        client->backoff_usec = BACKOFF_MIN_USEC;
+        client->armed_deadline = USEC_INFINITY;
+        client->userdata = userdata;
+        TAILQ_INIT(&client->deadlines);
+        TAILQ_INIT(&client->failing);
+        if (handlers)
+                client->handlers = *handlers;
+        client->address = strdup(address);
+        if (!client->address)
+                return -ENOMEM;
+        int r = sd_event_add_time(event, &client->connect_timer, CLOCK_BOOTTIME, 0, TIMER_ACCURACY_USEC,
+                on_connect_timer, client);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time(event, &client->deadline_timer, CLOCK_BOOTTIME, USEC_INFINITY,
+                TIMER_ACCURACY_USEC, on_deadline, client);
+        if (r < 0)
+                return r;
+        client->connecting = true; /* a new timer is armed: it goes off at once */
+        *ret = TAKE_PTR(client);
+        return 0;
+}
+
+RpcClient *rpc_client_free(RpcClient *client) {
+        Pending *pending, *next;
+
+        if (!client || client->freed)
+                return NULL;
+        client->freed = true;
+        client->stream = stream_free(client->stream);
+        client->connect_timer = sd_event_source_disable_unref(client->connect_timer);
+        client->deadline_timer = sd_event_source_disable_unref(client->deadline_timer);
+        HASH_ITER(by_id, client->pending, pending, next)
+                set_failing(client, pending, SC__ERROR_CODE__ERROR_UNAVAILABLE);
+        run_failures(client);
+        return client_unref(client);
+}
+
+bool rpc_client_is_connected(const RpcClient *client) {
+        return client->stream;
+}
+
+int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
+        void *userdata) {
+        if (client->freed)
+                return -ENOTCONN;
+        bool keep = method->idempotent || !client->stream;
+        if (message->payload_size > RPC_MAX_PAYLOAD)
+                return -EMSGSIZE;
+        if (HASH_CNT(by_id, client->pending) >= RPC_MAX_PENDING ||
+                (keep && client->kept_size + message->payload_size > RPC_MAX_QUEUE))
+                return -ENOBUFS;
+
+        _cleanup_free_ Pending *pending = pending_new(method, message, keep);
+        if (!pending)
+                return -ENOMEM;
+        uint64_t timeout = message->timeout_usec ?: client->default_timeout_usec;
+        uint64_t now = boottime_usec();
+        pending->id = client->last_id + 1;
+        pending->deadline = timeout < USEC_INFINITY - now ? now + timeout : USEC_INFINITY - 1;
+        pending->reply = reply;
+        pending->userdata = userdata;
+        int r = add_pending(client, pending);
+        if (r < 0)
+                return r;
+        if (client->stream) {
+                RpcMessage named = *message;
+                named.method = method->name;
+                r = send_request(client, pending->id, &named, timeout);
+                if (r < 0) {
+                        remove_pending(client, pending);
+                        return r;
+                }
+                pending->sent = pending->ever_sent = true;
+        } else
+                arm_connect(client, 0);
+        client->last_id++;
+        TAKE_PTR(pending);
+        arm_deadline_timer(client);
+        return 0;
+}
