@@ -56,7 +56,7 @@ static ArenaBlock *block_for(Arena *arena, size_t size) {
 
         if (current && current->size - current->used >= size)
                 return current;
-        size_t usual = current ? MIN(current->size * 2, (size_t)BLOCK_SIZE_MAX) : BLOCK_SIZE_FIRST;
+        size_t usual = current ? MIN(current->size * 2, (size_t) BLOCK_SIZE_MAX) : BLOCK_SIZE_FIRST;
         if (!current || size <= usual / 4) {
                 block = block_new(MAX(usual, size));
                 if (!block)
@@ -92,7 +92,7 @@ fail:
 
 void *arena_alloc(Arena *arena, size_t size) {
         /* A distinct address for nothing, as from malloc(). */
-        return allocate(arena, MAX(size, (size_t)1), alignof(max_align_t));
+        return allocate(arena, MAX(size, (size_t) 1), alignof(max_align_t));
 }
 
 void *arena_alloc0(Arena *arena, size_t size) {
@@ -131,11 +131,11 @@ char *arena_printf(Arena *arena, const char *format, ...) {
         va_end(ap);
         if (n < 0)
                 return NULL;
-        char *s = allocate(arena, (size_t)n + 1, 1);
+        char *s = allocate(arena, (size_t) n + 1, 1);
         if (!s)
                 return NULL;
         va_start(ap, format);
-        vsnprintf(s, (size_t)n + 1, format, ap);
+        vsnprintf(s, (size_t) n + 1, format, ap);
         va_end(ap);
         return s;
 }

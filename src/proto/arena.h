@@ -37,7 +37,7 @@ char *arena_strdup(Arena *arena, const char *s);
 char *arena_printf(Arena *arena, const char *format, ...) _printf_(2, 3);
 
 /* One zeroed object, or n of them. */
-#define arena_new(arena, type, n) ((type *)arena_alloc0(arena, sizeof(type) * (n)))
+#define arena_new(arena, type, n) ((type *) arena_alloc0(arena, sizeof(type) * (n)))
 
 /* Unpacks a message into the arena: -EBADMSG if malformed, -ENOMEM at the limit. */
 int arena_unpack(Arena *arena, const ProtobufCMessageDescriptor *descriptor, const void *data, size_t size,

@@ -30,7 +30,7 @@ typedef struct FieldInfo {
         uint64_t default_value;
         const MessageInfo *message; /* of a message field */
         const EnumInfo *enumeration; /* of an enum field */
-        const char *json_key; /* "\"name\":" */
+        const char *json_key; /* ",\"name\":", as it stands before the value in an object */
         unsigned json_key_size;
 } FieldInfo;
 
@@ -87,6 +87,12 @@ typedef struct ErrorInfo {
         unsigned http, client;
         bool temporary;
 } ErrorInfo;
+
+/* Does the field hold anything but its default? Of a oneof: is it the member that is set? */
+bool field_is_set(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *message);
+
+/* Bytes of one element in the struct, or in the array of a repeated field. */
+size_t field_element_size(const ProtobufCFieldDescriptor *field);
 
 extern const MethodInfo *const schema_methods[]; /* sorted by name */
 extern const size_t schema_n_methods;

@@ -18,8 +18,7 @@ char *format_string(const char *format, ...) {
         return r < 0 ? NULL : s;
 }
 
-/* The number of bytes of the well-formed sequence at s, or 0. */
-static size_t utf8_sequence(const uint8_t *s, size_t size) {
+size_t utf8_sequence(const uint8_t *s, size_t size) {
         uint8_t c = s[0], low = 0x80, high = 0xbf;
         size_t n;
 

@@ -33,6 +33,10 @@ char *format_string(const char *format, ...) _printf_(1, 2);
  * refused. */
 bool utf8_is_valid(const char *s, size_t size);
 
+/* The number of bytes of the well-formed UTF-8 sequence that s (of at least one byte) begins with; 0 if
+ * there is none, or it is NUL. */
+size_t utf8_sequence(const uint8_t *s, size_t size);
+
 /* Only characters an id may have: A-Z a-z 0-9 - _ . : # @ */
 bool identifier_is_valid(const char *s, size_t size);
 

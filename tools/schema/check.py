@@ -2,9 +2,7 @@
 """What definitions must keep to, beyond what protoc asks for."""
 import re
 
-from .model import HANDLER_ROLES, VERBS, Proto
-
-NUMBER_TYPES = 'a number'
+from .model import FLOATS, HANDLER_ROLES, VERBS, Proto
 
 
 def check(schema, problems):
@@ -36,8 +34,10 @@ def check_field(message, field, problems):
         complain('optional is not supported by protoc-c 1.4, use a oneof with one member')
     if field.type == Proto.TYPE_MESSAGE and not field.message or field.type == Proto.TYPE_ENUM and not field.enum:
         complain(f'{field.proto.type_name} is not defined under proto/stonechat')
-    if field.type == Proto.TYPE_GROUP:
-        complain('groups are not supported')
+    if field.type == Proto.TYPE_GROUP or field.type in FLOATS:
+        complain('groups and floating-point numbers are not supported by the JSON mapping')
+    if field.is_map and not field.message.fields[0].is_string:
+        complain('the key of a map must be a string')
     if (rules.min_size or rules.max_size) and not field.has_size:
         complain('min_size and max_size need a string, bytes or repeated field')
     if rules.max_size and rules.min_size > rules.max_size:

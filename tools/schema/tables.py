@@ -43,8 +43,8 @@ def header(schema):
 
 
 def field_info(field):
-    key = c_string(f'"{field.name}":')
-    parts = [f'.json_key = {key}', f'.json_key_size = {len(field.name) + 3}']
+    key = c_string(f',"{field.name}":')
+    parts = [f'.json_key = {key}', f'.json_key_size = {len(field.name) + 4}']
     rules = field.rules
     for flag in ('required', 'secret', 'raw_json', 'identifier'):
         if getattr(rules, flag):
