@@ -53,6 +53,10 @@ void log_open(const char *name, int level) {
         log_set_level(level);
 }
 
+const char *log_get_target(void) {
+        return atomic_load(&use_journal) ? "journal" : "console";
+}
+
 void log_set_level(int level) {
         atomic_store(&max_level, level);
 }

@@ -19,6 +19,8 @@
 /* Opens the log for this process: `identifier` is "stonechat-api". Level: one of LOG_DEBUG … LOG_ERR. */
 void log_open(const char *identifier, int level);
 void log_set_level(int level);
+/* Where entries go: "journal" or "console" (standard error), as org.freedesktop.LogControl1 names it. */
+const char *log_get_target(void);
 int log_get_level(void);
 /* "debug", "info", "notice", "warning", "err": the level, or -EINVAL; and back. */
 int log_level_from_string(const char *s);
