@@ -80,15 +80,40 @@ static int check_value(const FieldInfo *info, const ProtobufCFieldDescriptor *fi
         }
 }
 
+static const char *entry_key(const MessageInfo *info, const ProtobufCMessage *entry) {
+        return strempty(
+                *(const char *const *) ((const uint8_t *) entry + info->descriptor->fields[0].offset));
+}
+
+static int compare_keys(const void *a, const void *b) {
+        return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/* On the wire a map is a list, so a key may come twice; as a name in a JSON object it must not. */
+static int check_keys(const MessageInfo *info, const JsonPath *path, ProtobufCMessage *const *entries,
+        size_t n, JsonError *error) {
+        _cleanup_free_ const char **keys = new0(const char *, n);
+
+        if (!keys)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                keys[i] = entry_key(info, entries[i]);
+                if (!utf8_is_valid(keys[i], strlen(keys[i])))
+                        return json_fail(error, path, "keys must be UTF-8");
+        }
+        qsort(keys, n, sizeof(*keys), compare_keys);
+        for (size_t i = 1; i < n; i++)
+                if (streq(keys[i - 1], keys[i]))
+                        return json_fail(error, path, "keys must differ");
+        return 0;
+}
+
 /* The value of a map's entry: named by its key. */
 static int check_entry(
         const MessageInfo *info, const JsonPath *path, const ProtobufCMessage *entry, JsonError *error) {
         const ProtobufCFieldDescriptor *fields = info->descriptor->fields; /* key, value */
-        const char *key = strempty(*(const char *const *) ((const uint8_t *) entry + fields[0].offset));
-        const JsonPath step = {path, JSON_STEP_KEY, key, 0};
+        const JsonPath step = {path, JSON_STEP_KEY, entry_key(info, entry), 0};
 
-        if (!utf8_is_valid(key, strlen(key)))
-                return json_fail(error, path, "keys must be UTF-8");
         return check_value(
                 &info->fields[1], &fields[1], &step, (const uint8_t *) entry + fields[1].offset, error);
 }
@@ -100,6 +125,8 @@ static int check_repeated(const FieldInfo *info, const ProtobufCFieldDescriptor 
         const uint8_t *elements = *(const uint8_t *const *) ((const uint8_t *) base + field->offset);
 
         int r = check_size(info, path, n, "elements", error);
+        if (r >= 0 && info->map)
+                r = check_keys(info->message, path, (ProtobufCMessage *const *) elements, n, error);
         for (size_t i = 0; r >= 0 && i < n; i++, elements += element_size) {
                 const JsonPath step = {path, JSON_STEP_INDEX, NULL, i};
 

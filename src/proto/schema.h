@@ -97,6 +97,9 @@ size_t field_element_size(const ProtobufCFieldDescriptor *field);
 extern const MethodInfo *const schema_methods[]; /* sorted by name */
 extern const size_t schema_n_methods;
 
+extern const MessageInfo *const schema_messages[]; /* every one */
+extern const size_t schema_n_messages;
+
 extern const ErrorInfo schema_errors[]; /* by code */
 extern const size_t schema_n_errors;
 

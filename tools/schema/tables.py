@@ -139,6 +139,11 @@ def source(schema):
         yield f'        &method_{method.c_name},'
     yield '};'
     yield f'const size_t schema_n_methods = {len(methods)};'
+    yield '\nconst MessageInfo *const schema_messages[] = {'
+    for message in schema.messages.values():
+        yield f'        &{info_name(message)},'
+    yield '};'
+    yield f'const size_t schema_n_messages = {len(schema.messages)};'
     yield '\nconst ErrorInfo schema_errors[] = {'
     for error in schema.errors:
         yield (f'        [{error.name}] = {{.name = {c_string(error.code)}, .title = {c_string(error.title)}, '

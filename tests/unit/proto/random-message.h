@@ -43,7 +43,7 @@ static uint64_t random_number(Random *random) {
 }
 
 static ProtobufCBinaryData random_bytes_field(Random *random, Arena *arena, bool raw_json) {
-        static const char *const texts[] = {"{}", "[]", "1", "-1", "0.1", "\"a\\nb\"", "null", "true",
+        static const char *const texts[] = {"{}", "[]", "1", "-1", "0.1", "\"a\\nb\"", "true",
                 "{\"text\":\"é\",\"n\":[1,2.5,{\"x\":null}]}", "9223372036854775807"};
         uint8_t data[40];
         size_t size = random_next(random) % sizeof(data);
@@ -86,13 +86,16 @@ static void random_value(Random *random, Arena *arena, const FieldInfo *info,
         }
 }
 
-/* The keys of a map must differ. */
-static void random_key(Arena *arena, const MessageInfo *entry_info, void *element, size_t i) {
-        ProtobufCMessage *entry = *(ProtobufCMessage **) element;
+/* The keys of a map must differ, and a value that is missing is one with all defaults. */
+static void complete_entry(Arena *arena, const MessageInfo *info, ProtobufCMessage *entry, size_t i) {
+        const ProtobufCFieldDescriptor *fields = info->descriptor->fields; /* key, value */
+        ProtobufCMessage **value = (ProtobufCMessage **) ((uint8_t *) entry + fields[1].offset);
         char *key = arena_printf(arena, "key \"%zu\"", i);
 
         assert_se(key);
-        *(char **) ((uint8_t *) entry + entry_info->descriptor->fields[0].offset) = key;
+        *(char **) ((uint8_t *) entry + fields[0].offset) = key;
+        if (fields[1].type == PROTOBUF_C_TYPE_MESSAGE && !*value)
+                assert_se(*value = arena_new_message(arena, info->fields[1].message));
 }
 
 static void random_list(Random *random, Arena *arena, const FieldInfo *info,
@@ -104,7 +107,8 @@ static void random_list(Random *random, Arena *arena, const FieldInfo *info,
         for (size_t i = 0; i < n; i++) {
                 random_value(random, arena, info, field, elements + i * size);
                 if (info->map)
-                        random_key(arena, info->message, elements + i * size, i);
+                        complete_entry(
+                                arena, info->message, *(ProtobufCMessage **) (elements + i * size), i);
         }
         *(size_t *) ((uint8_t *) message + field->quantifier_offset) = n;
         *(uint8_t **) ((uint8_t *) message + field->offset) = elements;

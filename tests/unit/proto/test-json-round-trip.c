@@ -4,6 +4,8 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include <cmocka.h>
 
@@ -37,8 +39,11 @@ static void round_trip(const MessageInfo *info, Random *random) {
                 fail_msg("%s: %s: %.*s", info->descriptor->name, error.detail, (int) text.size, text.data);
         pack(message, &packed);
         pack(copy, &packed_copy);
-        if (packed.size != packed_copy.size || memcmp(packed.data, packed_copy.data, packed.size) != 0)
-                fail_msg("%s changed: %.*s", info->descriptor->name, (int) text.size, text.data);
+        if (packed.size != packed_copy.size || memcmp(packed.data, packed_copy.data, packed.size) != 0) {
+                buffer_append_string(&text, " became ");
+                json_write_message(&text, info, copy);
+                fail_msg("%s: %.*s", info->descriptor->name, (int) text.size, text.data);
+        }
 }
 
 static void test_round_trip(void **state) {
