@@ -8,7 +8,7 @@
  * Sources, later ones win: the defaults; stonechat.conf, the first found of /etc/stonechat, /run/stonechat,
  * /usr/lib/stonechat; drop-ins stonechat.conf.d/\*.conf of all three, sorted by file name, a name in /etc
  * masking the same name in /run and /usr/lib, an empty file or a link to /dev/null masking too (UAPI.6);
- * then STONECHAT_SECTION_KEY= in the environment.
+ * then STONECHAT_SECTION_KEY= in the environment, all in capitals: STONECHAT_API_MAXBODY=.
  *
  * A bad value is reported with file, line and key and keeps what stood before: the default at start (the
  * role refuses to start), the old value on reload. Secrets are never configuration: they are credentials. */
@@ -19,7 +19,8 @@
 
 #include "util/macro.h"
 
-/* The values in force. Strings are owned here and never NULL. A list holds its words one space apart. */
+/* The values in force. Strings are owned here and never NULL; a reload replaces them. A list holds its words
+ * one space apart. 0 means "no limit" where a key's range allows it. */
 typedef struct Conf {
         /* [Api] */
         uint64_t api_max_body;
@@ -27,11 +28,14 @@ typedef struct Conf {
         uint64_t api_request_timeout_usec;
         uint64_t api_max_connections, api_max_connections_per_address;
         uint64_t api_login_rate, api_login_burst; /* attempts a minute an address; how many at once */
-        char *api_trusted_proxies;
+        uint64_t api_login_account_rate, api_login_account_burst; /* the same for one account */
+        char *api_allowed_origins; /* list; empty: none but our own; "*": any */
+        char *api_trusted_proxies; /* list of addresses whose X-Forwarded-For is believed */
         bool api_registration;
         /* [Auth] */
         uint64_t auth_access_token_usec, auth_refresh_token_usec;
         uint64_t auth_hash_memory, auth_hash_operations, auth_hash_threads, auth_hash_queue;
+        uint64_t auth_max_sessions; /* of one user; one more ends the one unused for longest */
         /* [Socket] */
         char *socket_allowed_origins; /* list; empty: same host only; "*": any */
         uint64_t socket_max_frame;
@@ -41,7 +45,7 @@ typedef struct Conf {
         uint64_t socket_max_connections, socket_max_connections_per_address, socket_max_connections_per_user;
         /* [Group] */
         uint64_t group_max_recovery; /* messages of one conversation that a reconnect replays */
-        uint64_t group_cache_conversations;
+        uint64_t group_cache_conversations; /* kept in memory while idle */
         /* [Store] */
         char *store_kind; /* "sqlite" */
         uint64_t store_readers, store_batch_operations, store_queue;
@@ -88,15 +92,16 @@ typedef struct ConfSource {
         char *const *environment; /* as environ; NULL: none */
 } ConfSource;
 
-/* Loads everything. Unknown keys and sections are reported and ignored; -EINVAL if some value was bad
- * (reported; *ret is set then too, with the defaults in the bad places, so that a reload can go on),
+/* Loads everything. Unknown keys and sections are reported and ignored; -EINVAL if some line or value was
+ * bad (reported; *ret is set then too, with the defaults in the bad places, so that a reload can go on),
  * -ENOMEM, or what reading a file that is there says. */
 int conf_load(const ConfSource *source, ConfReport report, void *userdata, Conf **ret);
 Conf *conf_free(Conf *conf);
 DEFINE_CLEANUP(Conf *, conf_free);
 
 /* Loads anew and changes *conf in place: takes what is good and reloadable, keeps the old value where the
- * new one is bad, and reports what needs a restart. The number of values that changed, or -ENOMEM. */
+ * new one is bad, and reports what needs a restart. The number of values that changed; -ENOMEM, or what
+ * reading a file that is there says, and then nothing has changed. */
 int conf_reload(Conf *conf, const ConfSource *source, ConfReport report, void *userdata);
 
 /* The value of a key as a user would write it; caller frees. */

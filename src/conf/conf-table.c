@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conf/conf.h"
+#include "util/time-util.h"
+
+#define KIB (1ULL << 10)
+#define MIB (1ULL << 20)
+#define GIB (1ULL << 30)
+#define MINUTE (60 * USEC_PER_SEC)
+#define DAY (86400 * USEC_PER_SEC)
+
+static const char *const store_kinds[] = {"sqlite", NULL};
+static const char *const log_levels[] = {"debug", "info", "notice", "warning", "err", NULL};
+
+#define BOOLEAN(member, default_value) CONF_BOOLEAN, offsetof(Conf, member), default_value, 0, 0, NULL
+#define UNSIGNED(member, default_value, min, max)                                                           \
+        CONF_UNSIGNED, offsetof(Conf, member), default_value, min, max, NULL
+#define SIZE(member, default_value, min, max)                                                               \
+        CONF_SIZE, offsetof(Conf, member), default_value, min, max, NULL
+#define DURATION(member, default_value, min, max)                                                           \
+        CONF_DURATION, offsetof(Conf, member), default_value, min, max, NULL
+#define CHOICE(member, default_value, choices)                                                              \
+        CONF_STRING, offsetof(Conf, member), default_value, 0, 0, choices
+#define LIST(member, default_value) CONF_LIST, offsetof(Conf, member), default_value, 0, 0, NULL
+
+#define RELOAD true
+#define RESTART false
+
+/* Keys of a section stand together. */
+const ConfKey conf_keys[] = {
+        {"Api", "MaxBody", SIZE(api_max_body, "256K", 1 * KIB, 16 * MIB), RELOAD,
+                "Largest body of a REST request; a larger one is refused with status 413."},
+        {"Api", "MaxHeaders", SIZE(api_max_headers, "16K", 1 * KIB, 16 * KIB), RELOAD,
+                "Largest request line and headers together; larger ones are refused with status 431."},
+        {"Api", "RequestTimeoutSec",
+                DURATION(api_request_timeout_usec, "10s", 1 * USEC_PER_SEC, 10 * MINUTE), RELOAD,
+                "A request has to arrive within this time, counted from the connection's start or the "
+                "answer before; one that does not is refused with status 408."},
+        {"Api", "MaxConnections", UNSIGNED(api_max_connections, "2000", 0, 1000000), RELOAD,
+                "Most HTTP connections at a time; 0: no limit but that of open files."},
+        {"Api", "MaxConnectionsPerAddress", UNSIGNED(api_max_connections_per_address, "200", 0, 1000000),
+                RELOAD,
+                "Most HTTP connections of one address at a time; 0: no limit. Behind a proxy all "
+                "connections "
+                "come from the proxy's address."},
+        {"Api", "LoginRate", UNSIGNED(api_login_rate, "20", 0, 1000000), RELOAD,
+                "Logins, registrations and token refreshes that one address may try a minute; 0: no limit."},
+        {"Api", "LoginBurst", UNSIGNED(api_login_burst, "20", 1, 1000000), RELOAD,
+                "How many of these tries may come at once."},
+        {"Api", "LoginAccountRate", UNSIGNED(api_login_account_rate, "5", 0, 1000000), RELOAD,
+                "Logins to one account that may be tried a minute, from all addresses together; 0: no "
+                "limit."},
+        {"Api", "LoginAccountBurst", UNSIGNED(api_login_account_burst, "10", 1, 1000000), RELOAD,
+                "How many of these tries may come at once."},
+        {"Api", "AllowedOrigins", LIST(api_allowed_origins, ""), RELOAD,
+                "Origins (such as https://chat.example.org) whose web pages may use the REST interface from "
+                "a browser (CORS). \"*\" allows all of them. Pages that the same address serves need no "
+                "entry."},
+        {"Api", "TrustedProxies", LIST(api_trusted_proxies, ""), RELOAD,
+                "Addresses of reverse proxies whose X-Forwarded-For header is believed. Without it a "
+                "proxy's clients share the limits of one address."},
+        {"Api", "Registration", BOOLEAN(api_registration, "yes"), RELOAD,
+                "Whether anybody may register an account over the REST interface."},
+
+        {"Auth", "AccessTokenSec", DURATION(auth_access_token_usec, "15min", 10 * USEC_PER_SEC, 1 * DAY),
+                RELOAD,
+                "How long an access token is valid. Shorter is safer; clients fetch a new one with their "
+                "refresh token."},
+        {"Auth", "RefreshTokenSec", DURATION(auth_refresh_token_usec, "30d", 1 * MINUTE, 3650 * DAY), RELOAD,
+                "How long a device may stay away before it has to sign in again: the life of a refresh "
+                "token, which is replaced at each use."},
+        {"Auth", "HashMemory", SIZE(auth_hash_memory, "19M", 8 * KIB, 1 * GIB), RELOAD,
+                "Memory of one password hash (Argon2id). Passwords stored before keep their own cost until "
+                "their owner signs in the next time."},
+        {"Auth", "HashOperations", UNSIGNED(auth_hash_operations, "2", 1, 100), RELOAD,
+                "Passes over that memory."},
+        {"Auth", "HashThreads", UNSIGNED(auth_hash_threads, "2", 1, 64), RESTART,
+                "Threads that hash passwords. Together they use at most HashThreads= times HashMemory=."},
+        {"Auth", "HashQueue", UNSIGNED(auth_hash_queue, "64", 1, 100000), RESTART,
+                "Passwords that may wait for a thread; beyond that logins are refused with status 503."},
+        {"Auth", "MaxSessions", UNSIGNED(auth_max_sessions, "50", 1, 1000), RELOAD,
+                "Most sessions of one user. One more login ends the session that was unused for longest."},
+
+        {"Socket", "AllowedOrigins", LIST(socket_allowed_origins, ""), RELOAD,
+                "Origins (such as https://chat.example.org) whose web pages may open a WebSocket. Empty: "
+                "only pages from the same host. \"*\" allows all of them. Clients that are no browsers send "
+                "no origin and are not concerned."},
+        {"Socket", "MaxFrame", SIZE(socket_max_frame, "128K", 1 * KIB, 4 * MIB), RELOAD,
+                "Largest WebSocket message that a client may send; a larger one closes the connection."},
+        {"Socket", "HandshakeTimeoutSec",
+                DURATION(socket_handshake_timeout_usec, "10s", 1 * USEC_PER_SEC, 10 * MINUTE), RELOAD,
+                "A connection that has not signed in (the connect command) within this time is closed."},
+        {"Socket", "PingIntervalSec",
+                DURATION(socket_ping_interval_usec, "25s", 1 * USEC_PER_SEC, 60 * MINUTE), RELOAD,
+                "The server pings each client at this interval; clients notice a dead connection by it."},
+        {"Socket", "PongTimeoutSec",
+                DURATION(socket_pong_timeout_usec, "10s", 1 * USEC_PER_SEC, 60 * MINUTE), RELOAD,
+                "A client that has not answered a ping within this time is disconnected."},
+        {"Socket", "MaxQueue", SIZE(socket_max_queue, "1M", 16 * KIB, 1 * GIB), RELOAD,
+                "Bytes that may wait for one client that reads slowly. Beyond that it is disconnected, and "
+                "gets from the store what it missed when it comes back."},
+        {"Socket", "CommandRate", UNSIGNED(socket_command_rate, "50", 0, 1000000), RELOAD,
+                "Commands that one connection may send a second; 0: no limit."},
+        {"Socket", "CommandBurst", UNSIGNED(socket_command_burst, "200", 1, 1000000), RELOAD,
+                "How many of these commands may come at once."},
+        {"Socket", "MaxConnections", UNSIGNED(socket_max_connections, "18000", 0, 10000000), RELOAD,
+                "Most connections of one instance at a time; 0: no limit but that of open files. Keep it "
+                "below LimitNOFILE= of the unit."},
+        {"Socket", "MaxConnectionsPerAddress",
+                UNSIGNED(socket_max_connections_per_address, "200", 0, 10000000), RELOAD,
+                "Most connections of one address at a time; 0: no limit. Behind a proxy all connections "
+                "come from the proxy's address."},
+        {"Socket", "MaxConnectionsPerUser", UNSIGNED(socket_max_connections_per_user, "50", 0, 1000000),
+                RELOAD, "Most connections of one user to one instance at a time; 0: no limit."},
+
+        {"Group", "MaxRecovery", UNSIGNED(group_max_recovery, "500", 0, 100000), RELOAD,
+                "Messages of one conversation that a client gets at once when it comes back. One that "
+                "missed more is told to page through the history."},
+        {"Group", "CacheConversations", UNSIGNED(group_cache_conversations, "20000", 16, 100000000), RELOAD,
+                "Conversations that stay in memory although nobody uses them just now."},
+
+        {"Store", "Kind", CHOICE(store_kind, "sqlite", store_kinds), RESTART,
+                "Where records are kept. sqlite: in files of this host's /var/lib/stonechat."},
+        {"Store", "Readers", UNSIGNED(store_readers, "2", 1, 64), RESTART,
+                "Threads that read from the store, each with a connection of its own."},
+        {"Store", "BatchOperations", UNSIGNED(store_batch_operations, "64", 1, 10000), RESTART,
+                "Most writes that are committed together. More raise the throughput and the latency."},
+        {"Store", "Queue", UNSIGNED(store_queue, "65536", 64, 10000000), RESTART,
+                "Operations that may wait for the store; beyond that requests are refused as overloaded."},
+
+        {"Rpc", "TimeoutSec", DURATION(rpc_timeout_usec, "10s", 100 * USEC_PER_MSEC, 10 * MINUTE), RESTART,
+                "How long a role waits for another role's answer."},
+
+        {"Cluster", "Peers", LIST(cluster_peers, ""), RESTART,
+                "The other hosts of the cluster; empty: this host stands alone. Needs a store that hosts "
+                "can share."},
+
+        {"Log", "Level", CHOICE(log_level, "info", log_levels), RELOAD,
+                "Entries less important than this are not written. For a running role: systemctl "
+                "service-log-level UNIT LEVEL."},
+        {"Log", "TraceRate", UNSIGNED(log_trace_rate, "20", 0, 1000000), RELOAD,
+                "Requests a second whose way through the roles is written to the journal; 0: none. See "
+                "them with: journalctl STONECHAT_TRACE_ID=ID."},
+};
+
+const size_t conf_n_keys = ELEMENTSOF(conf_keys);
