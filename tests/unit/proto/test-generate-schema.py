@@ -1,0 +1,124 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes in definitions are refused, by name and line: test-generate-schema.py GENERATOR PROTO-FOLDER PROTOBUF-INCLUDE"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+generator, protos, include = None, None, None
+
+HEAD = '''syntax = "proto3";
+package stonechat.v1;
+import "protobuf-c/protobuf-c.proto";
+import "stonechat/v1/options.proto";
+import "stonechat/v1/errors.proto";
+option (pb_c_file).c_package = "sc";
+'''
+REQUEST = 'message Req { string id = 1 [(rules) = {required: true max_size: 64}]; uint32 n = 2; } message Res {}\n'
+
+
+def method(options, comment='// Does it.\n', name='Do'):
+    return f'{comment} rpc {name}(Req) returns (Res) {{ option (method) = {{{options}}}; }}\n'
+
+
+def service(*methods):
+    return REQUEST + 'service S {\n' + ''.join(methods) + '}\n'
+
+
+GOOD = 'name: "thing.do" role: ROLE_API http: "GET /v1/things/{id}"'
+
+
+class Generator(unittest.TestCase):
+    def generate(self, definitions):
+        """What the generator says about one more .proto file, or None if it likes it."""
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            (folder / 'stonechat/v1').mkdir(parents=True)
+            (folder / 'stonechat/v1/extra.proto').write_text(HEAD + definitions)
+            # --experimental_allow_proto3_optional: newer versions of protoc take it and do nothing
+            subprocess.run(['protoc', f'-I{folder}', f'-I{protos}', f'-I{include}', '--include_imports',
+                            '--include_source_info', '--experimental_allow_proto3_optional',
+                            f'--descriptor_set_out={folder}/all.pb', 'stonechat/v1/extra.proto'], check=True)
+            run = subprocess.run([generator, '--version', '1', folder / 'all.pb', folder],
+                                 capture_output=True, text=True, check=False)
+            return None if run.returncode == 0 else run.stderr
+
+    def refuses(self, definitions, expected):
+        said = self.generate(definitions)
+        self.assertIsNotNone(said, 'was accepted')
+        self.assertIn(expected, said)
+        self.assertRegex(said, r'^stonechat/v1/extra\.proto:\d+: ')
+
+    def test_accepts_what_is_right(self):
+        self.assertIsNone(self.generate(service(method(GOOD))))
+
+    def test_methods(self):
+        for options, expected in [
+                (GOOD.replace('thing.do', 'Thing'), 'the name must look like'),
+                (GOOD.replace('ROLE_API', 'ROLE_SOCKET'), 'role must be one of'),
+                (GOOD + ' shard_by: "nothing"', 'shard_by: Req has no string field nothing'),
+                (GOOD + ' shard_by: "n"', 'shard_by: Req has no string field n'),
+                (GOOD.replace('{id}', '{nothing}'), 'has no single, required, scalar field nothing'),
+                (GOOD.replace('{id}', '{n}'), 'has no single, required, scalar field n'),
+                (GOOD.replace('GET', 'FETCH'), 'is not "VERB /path/{field}"'),
+                (GOOD + ' access: ACCESS_INTERNAL', 'an internal method has no REST route'),
+                (GOOD + ' http_status: 404', '404 is not a success')]:
+            with self.subTest(options=options):
+                self.refuses(service(method(options)), expected)
+        self.refuses(service(method(GOOD, comment='')), 'needs a comment')
+        self.refuses(service('// Does it.\n rpc Do(Req) returns (Res);\n'), 'has no (method) option')
+
+    def test_duplicates(self):
+        other = GOOD.replace('thing.do', 'thing.other')
+        self.refuses(service(method(GOOD), method(GOOD.replace('things', 'others'), name='Other')), 'the name is taken')
+        self.refuses(service(method(GOOD), method(other, name='Other')), 'the route is taken by thing.do')
+
+    def test_limits_of_requests(self):
+        for field in ('string s = 3;', 'bytes s = 3;', 'repeated uint32 s = 3;', 'Inner s = 3;'):
+            with self.subTest(field=field):
+                inner = 'message Inner { string s = 1; }\n'
+                request = inner + service(method(GOOD.replace('GET', 'POST'))).replace('uint32 n = 2;', 'uint32 n = 2; ' + field)
+                self.refuses(request, '.s comes from a client and has no max_size')
+
+    def test_fields(self):
+        for field, expected in [
+                ('optional string s = 1;', 'optional is not supported'),
+                ('double d = 1;', 'floating-point'),
+                ('map<int32, string> m = 1;', 'the key of a map must be a string'),
+                ('uint32 n = 1 [(rules) = {max_size: 3}];', 'need a string, bytes or repeated field'),
+                ('string s = 1 [(rules) = {min_size: 4 max_size: 3}];', 'min_size is larger than max_size'),
+                ('string s = 1 [(rules) = {max: 3}];', 'max needs an integer field'),
+                ('string s = 1 [(rules) = {default: 3}];', 'default needs a single integer field'),
+                ('uint32 n = 1 [(rules) = {max: 3 default: 4}];', 'default is larger than max'),
+                ('string s = 1 [(rules) = {raw_json: true}];', 'raw_json needs a bytes field'),
+                ('bytes b = 1 [(rules) = {identifier: true}];', 'identifier needs a string field'),
+                ('oneof o { string s = 1 [(rules) = {required: true}]; }', 'required makes no sense')]:
+            with self.subTest(field=field):
+                self.refuses(f'message M {{ {field} }}\n', expected)
+
+    def test_recursion(self):
+        self.refuses('message A { B b = 1; } message B { repeated A a = 1; }\n', 'A: contains itself by way of A → B')
+
+    def test_records(self):
+        for options, expected in [
+                ('table: "Rows" key: "id"', 'is no table name'),
+                ('table: "rows"', 'the record has no key'),
+                ('table: "rows" key: "nothing"', 'key: there is no field nothing'),
+                ('table: "rows" key: "list"', 'key: list must be a single scalar'),
+                ('table: "rows" key: "id" indexes: {name: "i" fields: "nothing"}', 'index i: there is no field nothing'),
+                ('table: "rows" key: "id" indexes: {name: "i"}', 'index i has no fields'),
+                ('table: "rows" key: "id" version_field: "id"', 'version_field: id must be a uint64 field')]:
+            with self.subTest(options=options):
+                self.refuses(f'message M {{ option (record) = {{{options}}}; string id = 1; repeated string list = 2; }}\n',
+                             expected)
+
+    def test_enums(self):
+        self.refuses('enum E { option allow_alias = true; E_A = 0; E_B = 0; }\n', 'aliases are not supported')
+
+
+if __name__ == '__main__':
+    generator, protos, include = sys.argv[1:4]
+    del sys.argv[1:4]
+    unittest.main()
