@@ -13,11 +13,19 @@
  * the completion returns.
  *
  * r of a completion: 0, or
- *   -EEXIST     insert: key or unique index taken         -ENOENT  update, delete: no such record
+ *   -EEXIST     insert, update: key or unique index taken -ENOENT  update, delete: no such record
  *   -ESTALE     update, delete: another version; append: the conversation is not at `after_seq`
  *   -ENOSPC     the disk is full                          -EIO     anything else the engine reports
- *   -ECANCELED  the store was closed before
- * A submission fails at once with -ENOMEM, or -EBUSY when too many operations are queued. */
+ *   -ECANCELED  the store was closed before               -ENOMEM
+ * After -EEXIST, -ENOENT and -ESTALE nothing was changed. After the others a write may have happened, or may
+ * even be found to have happened after a crash: it can be run again, since keys, versions and
+ * (sender, client_msg_id) tell then. Only an append of messages without client_msg_id has to be looked up.
+ *
+ * A submission fails at once with -ENOMEM, -EBUSY when too many operations are queued, -ECANCELED when the
+ * store is being closed, -EINVAL for what makes no sense (no items, bounds that the index does not have).
+ *
+ * A unique index whose last field is a string has no entries for records in which that is empty: several of
+ * them may exist, and reads by that index do not find them. */
 
 #include <stdbool.h>
 #include <systemd/sd-event.h>
@@ -34,13 +42,14 @@ typedef struct StoreConfig {
         const MessageInfo *const *records; /* the schema, NULL-terminated */
         unsigned n_readers; /* reader threads, at least 1 */
         unsigned batch_operations; /* most operations of one commit */
-        unsigned max_queued;
+        unsigned max_queued; /* operations submitted and not completed, reads and writes together */
 } StoreConfig;
 
 /* Opens, creates what is missing, and checks the schema version (PRAGMA user_version): -EUCLEAN if the store
  * is newer than this program, -ENOTUNIQ if it is locked by another writer. */
 int store_open(Store **ret, sd_event *event, const StoreConfig *config);
-/* Commits what is queued, then closes. Completions of reads not begun get -ECANCELED. */
+/* Commits what is queued, then closes. Completions of reads not begun get -ECANCELED; all of them are called
+ * before this returns. Not from a completion. */
 Store *store_close(Store *store);
 DEFINE_CLEANUP(Store *, store_close);
 
@@ -48,8 +57,10 @@ DEFINE_CLEANUP(Store *, store_close);
 bool store_is_alive(Store *store, uint64_t max_busy_usec);
 
 typedef struct StoreStatistics {
-        uint64_t reads, writes, commits, queued;
-        uint64_t commit_usec_last, commit_usec_max;
+        uint64_t reads, writes; /* operations submitted; an append is a write */
+        uint64_t commits; /* transactions on disk */
+        uint64_t queued; /* operations submitted and not completed */
+        uint64_t commit_usec_last, commit_usec_max; /* of the commit alone: the time the disk takes */
 } StoreStatistics;
 void store_get_statistics(Store *store, StoreStatistics *ret);
 
@@ -86,7 +97,9 @@ typedef void (*StoreAppendDone)(
         int r, const StoreAppended *results, size_t n, uint64_t last_seq, void *userdata);
 
 /* The messages' seq is ignored; all must name `conversation`. Copied on submission. At most one append a
- * conversation may be outstanding. -ESTALE: last_seq says where the conversation stands. */
+ * conversation may be outstanding. -ESTALE: last_seq says where the conversation stands. When r < 0 there
+ * are no results (n is 0). The content of a message is all that its sender decides: everything but seq and
+ * created_at. */
 int store_append(Store *store, const char *conversation, uint64_t after_seq, Sc__Message *const *messages,
         size_t n, StoreAppendDone done, void *userdata);
 
@@ -105,13 +118,13 @@ typedef struct StoreRead {
         const ProtobufCMessage *to; /* needed for `before` */
         bool descending;
         unsigned limit; /* most records; 0 means 1 */
-        size_t max_bytes; /* stop after so many bytes of records; 0: 1 MiB */
+        size_t max_bytes; /* stop before records (but the first) exceed so many bytes; 0: 1 MiB */
         bool count_only; /* only count, up to limit */
         const char *exclude_field; /* skip records in which this string field equals from's */
 } StoreRead;
 
 typedef struct StoreRows {
-        ProtobufCMessage **records; /* n of them, of the read's type */
+        ProtobufCMessage **records; /* n of them, of the read's type; NULL if it only counts */
         size_t n;
         bool more; /* the limit, or max_bytes, cut it off */
 } StoreRows;
@@ -126,7 +139,7 @@ int store_get(Store *store, const MessageInfo *info, const ProtobufCMessage *key
 
 /* --- upkeep --- */
 
-/* The engine's own integrity check, on a thread of its own: findings is NULL-terminated and empty if all is
- * well. */
+/* The engine's own integrity check, on a thread of its own, and a look for gaps in the sequence numbers of
+ * conversations: findings is NULL-terminated and empty if all is well; it has at most 100. */
 typedef void (*StoreCheckDone)(int r, const char *const *findings, uint64_t pages, void *userdata);
 int store_check(Store *store, StoreCheckDone done, void *userdata);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/sqlite-check.h"
+
+#include "store/operation-queue.h"
+#include "store/sqlite-connection.h"
+#include "store/thread.h"
+#include "util/string-util.h"
+
+#define MAX_FINDINGS 100U
+/* Steps of SQLite's virtual machine between two looks at whether to stop: well under a millisecond. */
+#define STEPS_BETWEEN_LOOKS 10000
+
+struct Checker {
+        Store *store;
+        char *path;
+        bool has_messages;
+        _Atomic bool stop;
+        OperationQueue queue;
+        pthread_t thread;
+        bool started;
+};
+
+typedef struct Findings {
+        Arena *arena;
+        const char **texts; /* room for MAX_FINDINGS and the NULL */
+        unsigned n;
+} Findings;
+
+static int add_finding(Findings *findings, const char *text) {
+        char *copy = arena_strdup(findings->arena, text);
+        if (!copy)
+                return -ENOMEM;
+        if (findings->n < MAX_FINDINGS)
+                findings->texts[findings->n++] = copy;
+        return 0;
+}
+
+/* Each row is one finding, except a sole "ok". */
+static int collect(Connection *connection, Findings *findings, const char *sql) {
+        _cleanup_finalize_ sqlite3_stmt *statement = NULL;
+
+        int rc = sqlite3_prepare_v2(connection_handle(connection), sql, -1, &statement, NULL);
+        if (rc != SQLITE_OK)
+                return connection_error(connection, rc);
+        while (findings->n < MAX_FINDINGS && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
+                const char *text = (const char *) sqlite3_column_text(statement, 0);
+                if (!text)
+                        return -ENOMEM;
+                if (streq(text, "ok"))
+                        continue;
+                int r = add_finding(findings, text);
+                if (r < 0)
+                        return r;
+        }
+        return connection_error(connection, rc);
+}
+
+static int look(const Checker *c, Connection *connection, Findings *findings) {
+        /* The quick one tells of broken pages before the thorough one stumbles over them. */
+        int r = collect(connection, findings, "PRAGMA quick_check(100)");
+        if (r >= 0 && findings->n == 0)
+                r = collect(connection, findings, "PRAGMA integrity_check(100)");
+        if (r >= 0 && findings->n == 0 && c->has_messages)
+                r = collect(connection, findings,
+                        "SELECT 'conversation ' || conversation || ' has ' || count(*) ||"
+                        " ' messages, but its last is number ' || max(seq)"
+                        " FROM messages GROUP BY conversation"
+                        " HAVING count(*) <> max(seq) OR min(seq) <> 1 LIMIT 100");
+        return r;
+}
+
+static int on_progress(void *userdata) {
+        const Checker *c = userdata;
+        return atomic_load(&c->stop);
+}
+
+static int run_check(Checker *c, Operation *o) {
+        _cleanup_(connection_closep)
+        Connection *connection = NULL;
+        Findings findings = {.arena = &o->check.arena};
+        int64_t pages;
+
+        findings.texts = arena_new(findings.arena, const char *, MAX_FINDINGS + 1);
+        if (!findings.texts)
+                return -ENOMEM;
+        int r = connection_open(&connection, c->path, CONNECTION_READER);
+        if (r < 0)
+                return r;
+        sqlite3_progress_handler(connection_handle(connection), STEPS_BETWEEN_LOOKS, on_progress, c);
+        r = connection_query_number(connection, "PRAGMA page_count", &pages);
+        if (r >= 0)
+                r = look(c, connection, &findings);
+        if (r < 0)
+                return r;
+        o->check.findings = findings.texts;
+        o->check.pages = (uint64_t) pages;
+        return 0;
+}
+
+static void *checker_main(void *userdata) {
+        Checker *c = userdata;
+        OperationList list = TAILQ_HEAD_INITIALIZER(list);
+
+        while (operation_queue_pop(&c->queue, &list, 1) > 0) {
+                Operation *operation = TAILQ_FIRST(&list);
+                operation->r = atomic_load(&c->stop) ? -ECANCELED : run_check(c, operation);
+                store_finish(c->store, &list);
+        }
+        return NULL;
+}
+
+int checker_start(Checker **ret, Store *store, const StoreConfig *config) {
+        Checker *c = new0(Checker, 1);
+        if (!c)
+                return -ENOMEM;
+        c->store = store;
+        operation_queue_init(&c->queue);
+        for (const MessageInfo *const *info = config->records; *info; info++)
+                c->has_messages |= (*info)->descriptor == &sc__message__descriptor;
+        c->path = strdup(config->path);
+        int r = c->path ? thread_start(&c->thread, "store-check", checker_main, c) : -ENOMEM;
+        c->started = r >= 0;
+        if (r < 0)
+                checker_stop(c);
+        else
+                *ret = c;
+        return r;
+}
+
+Checker *checker_stop(Checker *c) {
+        if (!c)
+                return NULL;
+        atomic_store(&c->stop, true);
+        operation_queue_stop(&c->queue);
+        if (c->started)
+                pthread_join(c->thread, NULL);
+        operation_queue_done(&c->queue);
+        free(c->path);
+        free(c);
+        return NULL;
+}
+
+void checker_submit(Checker *c, Operation *operation) {
+        operation_queue_push(&c->queue, operation);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/sqlite-checkpoint.h"
+
+#include "store/thread.h"
+
+/* Start copying at this size of the log (32 MiB). The larger, the more often a page in it is overwritten
+ * before it is copied once; the longer a start after a crash takes. */
+#define LOG_PAGES 8192U
+/* The writer finishes when less than this is left (2 MiB: some milliseconds), or after some rounds anyway.
+ */
+#define LEFT_PAGES 512U
+#define MAX_ROUNDS 3
+#define IDLE_SEC 5
+
+struct Checkpointer {
+        Connection *connection;
+        pthread_t thread;
+        bool started;
+        BusyClock busy;
+        _Atomic bool finish; /* the writer's turn */
+
+        pthread_mutex_t mutex;
+        pthread_cond_t wakeup;
+        bool stop; /* this and what follows: under the mutex */
+        unsigned n_pages; /* in the log */
+        unsigned start_at; /* so many pages */
+        uint64_t n_notified;
+};
+
+static int checkpoint(Connection *connection, int mode, unsigned *ret_left) {
+        int n_log, n_copied;
+
+        int rc = sqlite3_wal_checkpoint_v2(connection_handle(connection), NULL, mode, &n_log, &n_copied);
+        if (rc != SQLITE_OK)
+                return rc == SQLITE_BUSY ? -EBUSY : connection_error(connection, rc);
+        *ret_left = n_log > n_copied ? (unsigned) (n_log - n_copied) : 0;
+        return 0;
+}
+
+int checkpoint_passive(Connection *connection, unsigned *ret_left) {
+        return checkpoint(connection, SQLITE_CHECKPOINT_PASSIVE, ret_left);
+}
+
+int checkpoint_truncate(Connection *connection) {
+        unsigned left;
+        return checkpoint(connection, SQLITE_CHECKPOINT_TRUNCATE, &left);
+}
+
+/* Without the mutex. */
+static int copy_log(Checkpointer *c) {
+        unsigned left = 0;
+
+        for (unsigned round = 0; round < MAX_ROUNDS; round++) {
+                busy_begin(&c->busy);
+                int r = checkpoint_passive(c->connection, &left);
+                busy_end(&c->busy);
+                if (r < 0)
+                        return r;
+                if (left <= LEFT_PAGES)
+                        break;
+        }
+        atomic_store(&c->finish, left > 0);
+        return 0;
+}
+
+/* With the mutex, which it lets go of while it works. */
+static void run_checkpoint(Checkpointer *c) {
+        pthread_mutex_unlock(&c->mutex);
+        (void) copy_log(c); /* a failure shows in the log's size; the next try is below */
+        pthread_mutex_lock(&c->mutex);
+        /* If the log does not start over (a long read needs it, the disk is full), not at every commit. */
+        c->start_at = MAX(LOG_PAGES, c->n_pages + LOG_PAGES / 4);
+}
+
+static void run_truncate(Checkpointer *c) {
+        uint64_t n_notified = c->n_notified;
+
+        pthread_mutex_unlock(&c->mutex);
+        busy_begin(&c->busy);
+        int r = checkpoint_truncate(c->connection);
+        busy_end(&c->busy);
+        pthread_mutex_lock(&c->mutex);
+        if (r >= 0 && c->n_notified == n_notified)
+                c->n_pages = 0;
+}
+
+/* With the mutex: 0 if woken up, -ETIMEDOUT after some time of rest. */
+static int wait_idle(Checkpointer *c) {
+        struct timespec until;
+
+        if (c->n_pages == 0)
+                return -pthread_cond_wait(&c->wakeup, &c->mutex);
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += IDLE_SEC;
+        return -pthread_cond_timedwait(&c->wakeup, &c->mutex, &until);
+}
+
+static void *checkpointer_main(void *userdata) {
+        Checkpointer *c = userdata;
+
+        pthread_mutex_lock(&c->mutex);
+        while (!c->stop) {
+                uint64_t n_notified = c->n_notified;
+                if (c->n_pages >= c->start_at)
+                        run_checkpoint(c);
+                else if (wait_idle(c) == -ETIMEDOUT && c->n_notified == n_notified)
+                        run_truncate(c);
+        }
+        pthread_mutex_unlock(&c->mutex);
+        return NULL;
+}
+
+void checkpointer_notify(Checkpointer *c, unsigned n_pages) {
+        pthread_mutex_lock(&c->mutex);
+        bool first = c->n_pages == 0;
+        if (n_pages < c->n_pages)
+                c->start_at = LOG_PAGES; /* the log started over */
+        c->n_pages = n_pages;
+        c->n_notified++;
+        if (first || n_pages >= c->start_at)
+                pthread_cond_signal(&c->wakeup);
+        pthread_mutex_unlock(&c->mutex);
+}
+
+bool checkpointer_wants_finish(Checkpointer *c) {
+        return atomic_load_explicit(&c->finish, memory_order_relaxed) && atomic_exchange(&c->finish, false);
+}
+
+bool checkpointer_is_alive(Checkpointer *c, uint64_t max_busy_usec) {
+        return busy_is_alive(&c->busy, max_busy_usec);
+}
+
+int checkpointer_start(Checkpointer **ret, const char *path) {
+        Checkpointer *c = new0(Checkpointer, 1);
+        pthread_condattr_t attributes;
+
+        if (!c)
+                return -ENOMEM;
+        c->start_at = LOG_PAGES;
+        pthread_mutex_init(&c->mutex, NULL);
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&c->wakeup, &attributes);
+        pthread_condattr_destroy(&attributes);
+        int r = connection_open(&c->connection, path, CONNECTION_CHECKPOINTER);
+        if (r >= 0)
+                r = thread_start(&c->thread, "store-checkpt", checkpointer_main, c);
+        c->started = r >= 0;
+        if (r < 0)
+                checkpointer_stop(c);
+        else
+                *ret = c;
+        return r;
+}
+
+Checkpointer *checkpointer_stop(Checkpointer *c) {
+        if (!c)
+                return NULL;
+        pthread_mutex_lock(&c->mutex);
+        c->stop = true;
+        pthread_cond_signal(&c->wakeup);
+        pthread_mutex_unlock(&c->mutex);
+        if (c->started)
+                pthread_join(c->thread, NULL);
+        connection_close(c->connection);
+        pthread_cond_destroy(&c->wakeup);
+        pthread_mutex_destroy(&c->mutex);
+        free(c);
+        return NULL;
+}

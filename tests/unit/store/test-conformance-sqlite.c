@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conformance.h"
+#include "fixture.h"
+
+int main(void) {
+        fixture_config = fixture_config_sqlite;
+        return conformance_run_writes();
+}
