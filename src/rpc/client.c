@@ -10,6 +10,7 @@
 #include "log/log.h"
 #include "rpc/frame.h"
 #include "rpc/stream.h"
+#include "schema-tables.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -102,7 +103,7 @@ static void pending_keep(Pending *pending, const RpcMessage *message) {
                 pending->message.trace = &pending->trace;
         }
         if (message->caller) {
-                pending->caller = (Sc__Caller)SC__CALLER__INIT;
+                pending->caller = (Sc__Caller) SC__CALLER__INIT;
                 pending->caller.user = copy_string(&p, message->caller->user);
                 pending->caller.session = copy_string(&p, message->caller->session);
                 pending->caller.device = copy_string(&p, message->caller->device);
@@ -195,9 +196,9 @@ static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec,
         client->armed_deadline = USEC_INFINITY;
         while ((pending = TAILQ_FIRST(&client->deadlines)) && pending->deadline <= now)
                 if (pending->ever_sent)
-                        set_failing(client, pending, SC__ERROR_CODE__ERROR_TIMEOUT);
+                        set_failing(client, pending, ERROR_TIMEOUT);
                 else
-                        set_failing(client, pending, SC__ERROR_CODE__ERROR_UNAVAILABLE);
+                        set_failing(client, pending, ERROR_UNAVAILABLE);
         arm_deadline_timer(client);
         run_failures(client);
         return 0;
@@ -247,7 +248,7 @@ static void send_waiting(RpcClient *client) {
                 if (r == -ENOTCONN)
                         return; /* on_end() comes */
                 if (r < 0) {
-                        set_failing(client, pending, SC__ERROR_CODE__ERROR_OVERLOADED);
+                        set_failing(client, pending, ERROR_OVERLOADED);
                         continue;
                 }
                 pending->sent = pending->ever_sent = true;
@@ -261,8 +262,8 @@ static int on_response(RpcClient *client, const Sc__Envelope *envelope) {
         if (!pending)
                 return envelope->id <= client->last_id ? 0 : -EPROTO; /* it was too late, or is made up */
         remove_pending(client, pending);
-        if (envelope->error == SC__ERROR_CODE__ERROR_NONE)
-                pending->reply(SC__ERROR_CODE__ERROR_NONE, "", envelope->payload.data ?: (const uint8_t *)"",
+        if (envelope->error == ERROR_NONE)
+                pending->reply(ERROR_NONE, "", envelope->payload.data ?: (const uint8_t *) "",
                         envelope->payload.len, pending->userdata);
         else
                 pending->reply(envelope->error, envelope->error_detail, NULL, 0, pending->userdata);
@@ -299,7 +300,7 @@ static void on_end(int error, void *userdata) {
                 if (pending->method->idempotent || !pending->sent)
                         pending->sent = false;
                 else
-                        set_failing(client, pending, SC__ERROR_CODE__ERROR_UNAVAILABLE);
+                        set_failing(client, pending, ERROR_UNAVAILABLE);
         }
         if (wants_connection(client))
                 arm_reconnect(client);
@@ -321,7 +322,7 @@ static int connect_stream(RpcClient *client) {
         if (fd < 0)
                 return -errno;
         /* On a local socket this is done at once, or refused: EAGAIN is a full backlog. */
-        if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        if (connect(fd, (struct sockaddr *) &address, sizeof(address)) < 0)
                 return -errno;
         int r = stream_new(&client->stream, client->event, fd, &stream_handlers, client);
         if (r < 0)
@@ -358,7 +359,7 @@ int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64
         _cleanup_(rpc_client_freep)
         RpcClient *client = NULL;
 
-        if (isempty(address) || strlen(address) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+        if (isempty(address) || strlen(address) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
                 return -EINVAL;
         client = new0(RpcClient, 1);
         if (!client)
@@ -399,7 +400,7 @@ RpcClient *rpc_client_free(RpcClient *client) {
         client->connect_timer = sd_event_source_disable_unref(client->connect_timer);
         client->deadline_timer = sd_event_source_disable_unref(client->deadline_timer);
         HASH_ITER(by_id, client->pending, pending, next)
-                set_failing(client, pending, SC__ERROR_CODE__ERROR_UNAVAILABLE);
+                set_failing(client, pending, ERROR_UNAVAILABLE);
         run_failures(client);
         return client_unref(client);
 }

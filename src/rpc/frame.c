@@ -7,8 +7,8 @@ int frame_find(const uint8_t *data, size_t size, const uint8_t **ret_envelope, s
         if (size < FRAME_HEADER_SIZE)
                 return 0;
 
-        uint32_t length = (uint32_t)data[0] << 24 | (uint32_t)data[1] << 16 | (uint32_t)data[2] << 8 |
-                          (uint32_t)data[3];
+        uint32_t length = (uint32_t) data[0] << 24 | (uint32_t) data[1] << 16 | (uint32_t) data[2] << 8 |
+                          (uint32_t) data[3];
         if (length == 0)
                 return -EBADMSG;
         if (length > RPC_MAX_FRAME)
@@ -66,7 +66,7 @@ int frame_unpack(Arena *arena, const uint8_t *data, size_t size, Sc__Envelope **
         int r = arena_unpack(arena, &sc__envelope__descriptor, data, size, &message);
         if (r < 0)
                 return r;
-        Sc__Envelope *envelope = (Sc__Envelope *)message;
+        Sc__Envelope *envelope = (Sc__Envelope *) message;
         if (!envelope_is_valid(envelope))
                 return -EBADMSG;
         *ret = envelope;

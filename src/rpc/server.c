@@ -5,6 +5,7 @@
 
 #include "log/log.h"
 #include "rpc/stream.h"
+#include "schema-tables.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -73,7 +74,7 @@ static int send_failure(RpcConnection *connection, uint64_t id, Sc__ErrorCode co
         envelope.kind = SC__ENVELOPE__KIND__RESPONSE;
         envelope.id = id;
         envelope.error = code;
-        envelope.error_detail = (char *)strempty(detail);
+        envelope.error_detail = (char *) strempty(detail);
         return connection_send(connection, &envelope);
 }
 
@@ -85,8 +86,7 @@ static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
         if (envelope->kind != SC__ENVELOPE__KIND__REQUEST)
                 return -EPROTO;
         if (connection->n_pending >= RPC_MAX_PENDING) {
-                (void)send_failure(connection, envelope->id, SC__ERROR_CODE__ERROR_OVERLOADED,
-                        "Too many requests wait");
+                (void) send_failure(connection, envelope->id, ERROR_OVERLOADED, "Too many requests wait");
                 return 0;
         }
 
@@ -269,19 +269,19 @@ void rpc_request_reply(RpcRequest *request, const void *payload, size_t size) {
 
         envelope.kind = SC__ENVELOPE__KIND__RESPONSE;
         envelope.id = request->id;
-        envelope.payload = (ProtobufCBinaryData){size, (uint8_t *)payload};
+        envelope.payload = (ProtobufCBinaryData){size, (uint8_t *) payload};
         if (connection_send(request->connection, &envelope) == -EMSGSIZE)
-                (void)send_failure(request->connection, request->id, SC__ERROR_CODE__ERROR_INTERNAL,
-                        "The response is too large");
+                (void) send_failure(
+                        request->connection, request->id, ERROR_INTERNAL, "The response is too large");
         request_free(request);
 }
 
 void rpc_request_fail(RpcRequest *request, Sc__ErrorCode code, const char *detail) {
         /* A response without an error would be a success. */
-        if (code == SC__ERROR_CODE__ERROR_NONE)
-                code = SC__ERROR_CODE__ERROR_INTERNAL;
+        if (code == ERROR_NONE)
+                code = ERROR_INTERNAL;
         if (send_failure(request->connection, request->id, code, detail) == -EMSGSIZE)
-                (void)send_failure(request->connection, request->id, code, NULL);
+                (void) send_failure(request->connection, request->id, code, NULL);
         request_free(request);
 }
 

@@ -70,6 +70,11 @@ static void arm_flush(Stream *stream) {
         sd_event_source_set_enabled(stream->flush, SD_EVENT_ONESHOT);
 }
 
+/* A peer that dies with our data unread resets the connection: that is an end like any other. */
+static int socket_error(int error_number) {
+        return error_number == EPIPE || error_number == ECONNRESET ? 0 : -error_number;
+}
+
 /* Fails the stream; whoever runs on the loop's behalf tells the owner. */
 static void set_ended(Stream *stream, int error) {
         if (stream->ended)
@@ -116,10 +121,10 @@ static void write_out(Stream *stream) {
                         break;
                 }
                 if (n < 0) {
-                        set_ended(stream, -errno);
+                        set_ended(stream, socket_error(errno));
                         return;
                 }
-                stream->out_start += (size_t)n;
+                stream->out_start += (size_t) n;
         }
         if (stream->out_start == stream->out.size)
                 set_blocked(stream, false);
@@ -177,12 +182,12 @@ static void read_in(Stream *stream) {
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
                         return;
                 if (n <= 0) {
-                        set_ended(stream, n < 0 ? -errno : 0);
+                        set_ended(stream, n < 0 ? socket_error(errno) : 0);
                         return;
                 }
-                buffer_commit(&stream->in, (size_t)n);
+                buffer_commit(&stream->in, (size_t) n);
                 deliver_in(stream);
-                if ((size_t)n < room)
+                if ((size_t) n < room)
                         return;
         }
 }
@@ -277,13 +282,13 @@ Sc__Envelope rpc_message_to_envelope(
         envelope.kind = kind;
         envelope.id = id;
         if (message->method)
-                envelope.method = (char *)message->method;
-        envelope.caller = (Sc__Caller *)message->caller;
-        envelope.payload = (ProtobufCBinaryData){message->payload_size, (uint8_t *)message->payload};
+                envelope.method = (char *) message->method;
+        envelope.caller = (Sc__Caller *) message->caller;
+        envelope.payload = (ProtobufCBinaryData){message->payload_size, (uint8_t *) message->payload};
         if (message->trace) {
-                *wire_trace = (Sc__Trace)SC__TRACE__INIT;
+                *wire_trace = (Sc__Trace) SC__TRACE__INIT;
                 wire_trace->id =
-                        (ProtobufCBinaryData){sizeof(message->trace->id), (uint8_t *)message->trace->id};
+                        (ProtobufCBinaryData){sizeof(message->trace->id), (uint8_t *) message->trace->id};
                 wire_trace->parent = message->trace->parent;
                 wire_trace->sampled = message->trace->sampled;
                 envelope.trace = wire_trace;
