@@ -65,7 +65,7 @@ int record_find_field(const MessageInfo *info, const char *name) {
 
 bool record_index_is_partial(const MessageInfo *info, const IndexInfo *index) {
         return index->unique && index->n_fields > 0 &&
-               info->descriptor->fields[index->fields[index->n_fields - 1]].type == PROTOBUF_C_TYPE_STRING;
+               info->descriptor->fields[index->fields[0]].type == PROTOBUF_C_TYPE_STRING;
 }
 
 /* Is there a value to store? Pointers are checked apart. */

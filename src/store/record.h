@@ -46,8 +46,8 @@ bool record_field_is_nullable(const ProtobufCFieldDescriptor *field);
 /* The index of the field, or -ENOENT. */
 int record_find_field(const MessageInfo *info, const char *name);
 
-/* True if rows whose last field is the empty string stand outside the index: several of them may exist, and
- * scans of the index do not find them. So for unique indexes that end with a string. */
+/* True if rows whose first field is the empty string stand outside the index: several of them may exist, and
+ * scans of the index do not find them. So for unique indexes that begin with a string. */
 bool record_index_is_partial(const MessageInfo *info, const IndexInfo *index);
 
 /* Memory that record_to_values() needs for the strings, bytes and nested messages of a record. */

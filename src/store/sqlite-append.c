@@ -10,13 +10,13 @@ static const MessageInfo *find_message_info(const MessageInfo *const *records) {
         return NULL;
 }
 
-/* The index whose fields are sender and client_msg_id. */
+/* The index whose fields are client_msg_id and sender. */
 static const IndexInfo *find_client_id_index(const MessageInfo *info) {
         int sender = record_find_field(info, "sender"), id = record_find_field(info, "client_msg_id");
 
         FOREACH_ARRAY(index, info->record->indexes, info->record->n_indexes)
-                if (index->unique && index->n_fields == 2 && (int) index->fields[0] == sender &&
-                        (int) index->fields[1] == id)
+                if (index->unique && index->n_fields == 2 && (int) index->fields[0] == id &&
+                        (int) index->fields[1] == sender)
                         return index;
         return NULL;
 }

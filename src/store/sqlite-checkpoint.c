@@ -27,40 +27,44 @@ struct Checkpointer {
         uint64_t n_notified;
 };
 
-static int checkpoint(Connection *connection, int mode, unsigned *ret_left) {
+static int checkpoint(Connection *connection, int mode, unsigned *ret_copied) {
         int n_log, n_copied;
 
         int rc = sqlite3_wal_checkpoint_v2(connection_handle(connection), NULL, mode, &n_log, &n_copied);
         if (rc != SQLITE_OK)
-                return rc == SQLITE_BUSY ? -EBUSY : connection_error(connection, rc);
-        *ret_left = n_log > n_copied ? (unsigned) (n_log - n_copied) : 0;
+                return connection_error(connection, rc);
+        *ret_copied = (unsigned) n_copied;
         return 0;
 }
 
-int checkpoint_passive(Connection *connection, unsigned *ret_left) {
-        return checkpoint(connection, SQLITE_CHECKPOINT_PASSIVE, ret_left);
+int checkpoint_passive(Connection *connection, unsigned *ret_copied) {
+        return checkpoint(connection, SQLITE_CHECKPOINT_PASSIVE, ret_copied);
 }
 
 int checkpoint_truncate(Connection *connection) {
-        unsigned left;
-        return checkpoint(connection, SQLITE_CHECKPOINT_TRUNCATE, &left);
+        unsigned n_copied;
+        return checkpoint(connection, SQLITE_CHECKPOINT_TRUNCATE, &n_copied);
 }
 
-/* Without the mutex. */
-static int copy_log(Checkpointer *c) {
-        unsigned left = 0;
+static unsigned pages_in_log(Checkpointer *c) {
+        pthread_mutex_lock(&c->mutex);
+        unsigned n = c->n_pages;
+        pthread_mutex_unlock(&c->mutex);
+        return n;
+}
 
-        for (unsigned round = 0; round < MAX_ROUNDS; round++) {
+/* Without the mutex. The log has grown by the time it is copied. */
+static void copy_log(Checkpointer *c) {
+        unsigned n_copied = 0;
+
+        for (unsigned round = 0; round < MAX_ROUNDS && n_copied + LEFT_PAGES < pages_in_log(c); round++) {
                 busy_begin(&c->busy);
-                int r = checkpoint_passive(c->connection, &left);
+                int r = checkpoint_passive(c->connection, &n_copied);
                 busy_end(&c->busy);
                 if (r < 0)
-                        return r;
-                if (left <= LEFT_PAGES)
-                        break;
+                        return;
         }
-        atomic_store(&c->finish, left > 0);
-        return 0;
+        atomic_store(&c->finish, true);
 }
 
 /* With the mutex, which it lets go of while it works. */
@@ -68,7 +72,7 @@ static void run_checkpoint(Checkpointer *c) {
         pthread_mutex_unlock(&c->mutex);
         (void) copy_log(c); /* a failure shows in the log's size; the next try is below */
         pthread_mutex_lock(&c->mutex);
-        /* If the log does not start over (a long read needs it, the disk is full), not at every commit. */
+        /* Should the log not start over (a long read needs it, the disk is full), try again later. */
         c->start_at = MAX(LOG_PAGES, c->n_pages + LOG_PAGES / 4);
 }
 

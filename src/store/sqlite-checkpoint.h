@@ -23,7 +23,8 @@ void checkpointer_notify(Checkpointer *checkpointer, unsigned n_pages);
 /* Writer: is it time to finish on its own connection? Then it calls checkpoint_passive(). */
 bool checkpointer_wants_finish(Checkpointer *checkpointer);
 
-/* Copies as much as possible without waiting for anybody; *ret_left: pages that could not be copied yet. */
-int checkpoint_passive(Connection *connection, unsigned *ret_left);
+/* Copies as much as possible without waiting for anybody; *ret_copied: pages of the log that are copied now.
+ */
+int checkpoint_passive(Connection *connection, unsigned *ret_copied);
 /* Copies all and truncates the log, waiting for the others as long as the connection does. */
 int checkpoint_truncate(Connection *connection);

@@ -107,8 +107,7 @@ static void add_select_where(sqlite3_str *sql, const StatementShape *shape) {
         /* SQLite uses a partial index only where its condition stands in the query too. */
         if (shape->index->name && record_index_is_partial(info, shape->index)) {
                 add_condition(sql, &any);
-                sqlite3_str_appendf(
-                        sql, "\"%w\" <> ''", field_name(info, fields[shape->index->n_fields - 1]));
+                sqlite3_str_appendf(sql, "\"%w\" <> ''", field_name(info, fields[0]));
         }
         if (shape->exclude_field >= 0) {
                 unsigned field = (unsigned) shape->exclude_field;
@@ -211,8 +210,7 @@ char *sql_create_index(const MessageInfo *info, const IndexInfo *index) {
         add_field_list(sql, info, index);
         sqlite3_str_appendall(sql, ")");
         if (record_index_is_partial(info, index))
-                sqlite3_str_appendf(
-                        sql, " WHERE \"%w\" <> ''", field_name(info, index->fields[index->n_fields - 1]));
+                sqlite3_str_appendf(sql, " WHERE \"%w\" <> ''", field_name(info, index->fields[0]));
         return sqlite3_str_finish(sql);
 }
 

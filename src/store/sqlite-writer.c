@@ -142,13 +142,13 @@ static void run_batch(Writer *w, OperationList *batch) {
 }
 
 static void care_for_log(Writer *w) {
-        unsigned left;
+        unsigned n_copied;
 
         checkpointer_notify(w->checkpointer, w->log_pages);
         if (!checkpointer_wants_finish(w->checkpointer))
                 return;
         busy_begin(&w->busy);
-        (void) checkpoint_passive(w->connection, &left); /* the checkpointer asks again */
+        (void) checkpoint_passive(w->connection, &n_copied); /* the checkpointer asks again */
         busy_end(&w->busy);
 }
 

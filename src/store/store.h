@@ -24,7 +24,7 @@
  * A submission fails at once with -ENOMEM, -EBUSY when too many operations are queued, -ECANCELED when the
  * store is being closed, -EINVAL for what makes no sense (no items, bounds that the index does not have).
  *
- * A unique index whose last field is a string has no entries for records in which that is empty: several of
+ * A unique index whose first field is a string has no entries for records in which that is empty: several of
  * them may exist, and reads by that index do not find them. */
 
 #include <stdbool.h>
