@@ -13,6 +13,7 @@
 typedef struct WebLoop WebLoop;
 
 int web_loop_new(WebLoop **ret, sd_event *event);
+/* After the servers on it; not from within. */
 WebLoop *web_loop_free(WebLoop *loop);
 DEFINE_CLEANUP(WebLoop *, web_loop_free);
 

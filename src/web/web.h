@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* HTTP/1.1 and WebSocket on activated sockets: a narrow interface over libwebsockets, which no other layer
- * sees.
+/* HTTP/1.1 and WebSocket on activated sockets, behind a narrow interface: no other layer sees the libraries.
  *
- * It owns parsing, limits and time-outs; it hands over whole requests and whole messages. Per-address limits
- * are applied in the accept loop. Deliberately off: permessage-deflate (~90 KB a connection), HTTP/2
- * (unfixed holes in 4.1.6).
+ * It owns parsing, limits and time-outs; it hands over whole requests and whole messages. HTTP is parsed
+ * here, strictly (http-head.h; why not by libwebsockets: web-internal.h); libwebsockets speaks WebSocket.
+ * Deliberately off: permessage-deflate (~90 KB a connection), HTTP/2 (unfixed holes in libwebsockets 4.1.6).
  *
- * Refusals: request line or headers too large, a body without Content-Length, chunked, duplicated or beyond
- * the limit, or one that does not arrive in time are answered by on_refused with the error's code, then the
- * connection is closed. */
+ * Refusals are answered with a body by on_refused, then the connection is closed:
+ *   ERROR_MALFORMED_REQUEST   what is not HTTP/1.1, could be read in two ways, or no WebSocket handshake
+ *   ERROR_URI_TOO_LONG        target beyond 4 KiB
+ *   ERROR_HEADERS_TOO_LARGE   line and headers beyond max_headers, or more than 100 headers
+ *   ERROR_LENGTH_REQUIRED     a chunked body: bodies come by Content-Length only
+ *   ERROR_BODY_TOO_LARGE      beyond max_body, by the announcement
+ *   ERROR_REQUEST_TIMEOUT     begun, but not there in time; one not begun is closed silently
+ *   ERROR_PERMISSION_DENIED   on_upgrade said no
+ *   ERROR_OVERLOADED, ERROR_RATE_LIMITED   more than max_connections, max_connections_per_address
+ *
+ * Handlers run on the loop; they may answer, send and close at once, but not free the server. */
 
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
@@ -37,7 +44,7 @@ typedef struct WebHandlers {
         /* --- HTTP --- */
         /* A whole request. Answer now or later by http_respond(). */
         void (*on_request)(HttpRequest *request, void *userdata);
-        /* The peer went away before the answer: forget the request. */
+        /* The peer closed its side before the answer, or the server ends: forget the request. */
         void (*on_abort)(HttpRequest *request, void *userdata);
         /* Fills in the body of a refusal (a problem document); its content type is application/problem+json.
          */
@@ -48,18 +55,20 @@ typedef struct WebHandlers {
          * be NULL. */
         bool (*on_upgrade)(const char *origin, const char *host, void *userdata);
         void (*on_open)(WebSocket *socket, void *userdata);
-        /* A whole message; text is checked to be UTF-8. */
+        /* A whole message; text is checked to be UTF-8 without NUL. Not NUL-terminated. */
         void (*on_message)(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata);
-        /* The queue ran empty after it had been filled: room for more. Optional. */
+        /* The last of the queue was handed to the socket: room for more. Optional. */
         void (*on_drained)(WebSocket *socket, void *userdata);
-        /* slow: closed because its queue was full. */
+        /* Exactly once after on_open. slow: closed because its queue was full. */
         void (*on_close)(WebSocket *socket, bool slow, void *userdata);
 } WebHandlers;
 
-/* `ws_path` is where upgrades are taken ("/connection/websocket"), with `ws_protocol` as optional
- * subprotocol; NULL: HTTP only. */
+/* `ws_path` is where upgrades are taken ("/connection/websocket"); NULL: HTTP only. No subprotocol is
+ * negotiated. -EIO: libwebsockets' plug-in for libuv is missing. */
 int web_server_new(WebServer **ret, WebLoop *loop, sd_event *event, const WebLimits *limits,
         const char *ws_path, const WebHandlers *handlers, void *userdata);
+/* Closes everything, with on_abort and on_close where they are due. Before web_loop_free(), and not from a
+ * handler. */
 WebServer *web_server_free(WebServer *server);
 DEFINE_CLEANUP(WebServer *, web_server_free);
 
@@ -73,11 +82,13 @@ unsigned web_server_n_connections(const WebServer *server);
 
 /* --- HttpRequest --- */
 const char *http_request_verb(const HttpRequest *request); /* "GET" */
-const char *http_request_path(const HttpRequest *request); /* percent-decoded, no query */
-/* Calls back for each parameter of the query, decoded; stops at the first negative result and answers it. */
+/* Percent-decoded UTF-8, no query; no segment is "." or "..". "*" for OPTIONS *. */
+const char *http_request_path(const HttpRequest *request);
+/* Calls back for each parameter of the query, decoded; stops at the first negative result and answers it.
+ * -EINVAL for a bad escape. */
 int http_request_query(const HttpRequest *request,
         int (*parameter)(const char *name, const char *value, void *userdata), void *userdata);
-/* The value of a header (lower-case name, of the list in http.c), or NULL. */
+/* The value of a header (lower-case name, of the list in http-head.c), or NULL. */
 const char *http_request_header(const HttpRequest *request, const char *name);
 const char *http_request_body(const HttpRequest *request, size_t *ret_size);
 /* The peer's address, without port. */
@@ -99,8 +110,10 @@ const char *websocket_address(const WebSocket *socket);
 void websocket_set_userdata(WebSocket *socket, void *userdata);
 void *websocket_get_userdata(const WebSocket *socket);
 /* Queues one whole message, sharing the bytes (takes a reference). Beyond max_queue the connection is closed
- * as slow and -ENOBUFS answered. */
+ * as slow, from the loop, and -ENOBUFS answered; -ENOTCONN when it is closing already. */
 int websocket_send(WebSocket *socket, Bytes *message, bool binary);
 size_t websocket_queued(const WebSocket *socket);
-/* Sends a close frame behind what is queued, then closes; on_close follows. reason: at most 123 bytes. */
+/* Sends a close frame behind what is queued, then closes; on_close follows, from the loop, after 5 s at the
+ * latest each for the queue and for the peer's answer. Nothing more is sent or received. code: one that may
+ * stand in a close frame. reason: at most 123 bytes, or NULL. */
 void websocket_close(WebSocket *socket, unsigned code, const char *reason);

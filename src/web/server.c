@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/un.h>
+
+#include "log/log.h"
+#include "util/fd-util.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+#include "web/web-internal.h"
+
+/* Connections accepted in one turn, so that a storm of them does not starve those that exist. */
+#define ACCEPTS_PER_TURN 64U
+/* How long the listeners rest when file descriptors or memory ran out. */
+#define REARM_USEC (200 * USEC_PER_MSEC)
+
+typedef union SocketAddress {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+} SocketAddress;
+
+/* --- addresses --- */
+
+static void address_key(const SocketAddress *from, struct in6_addr *ret) {
+        *ret = (struct in6_addr){};
+        if (from->sa.sa_family == AF_INET) {
+                ret->s6_addr[10] = ret->s6_addr[11] = 0xff;
+                memcpy(ret->s6_addr + 12, &from->in.sin_addr, 4);
+        } else if (from->sa.sa_family == AF_INET6)
+                memcpy(ret, &from->in6.sin6_addr, IN6_IS_ADDR_V4MAPPED(&from->in6.sin6_addr) ? 16 : 8);
+}
+
+static void address_format(const SocketAddress *from, char out[static INET6_ADDRSTRLEN]) {
+        if (from->sa.sa_family == AF_INET)
+                inet_ntop(AF_INET, &from->in.sin_addr, out, INET6_ADDRSTRLEN);
+        else if (from->sa.sa_family != AF_INET6)
+                strcpy(out, "local");
+        else if (IN6_IS_ADDR_V4MAPPED(&from->in6.sin6_addr))
+                inet_ntop(AF_INET, from->in6.sin6_addr.s6_addr + 12, out, INET6_ADDRSTRLEN);
+        else
+                inet_ntop(AF_INET6, &from->in6.sin6_addr, out, INET6_ADDRSTRLEN);
+}
+
+/* Counts one more connection, or answers why not. */
+static Sc__ErrorCode peer_admit(Peer *peer, WebServer *server, const SocketAddress *from) {
+        const WebLimits *limits = &server->limits;
+        struct in6_addr key;
+        Address *address;
+
+        if (limits->max_connections > 0 && server->n_connections >= limits->max_connections)
+                return SC__ERROR_CODE__ERROR_OVERLOADED;
+
+        address_key(from, &key);
+        HASH_FIND(hh, server->addresses, &key, sizeof(key), address);
+        if (!address) {
+                address = new0(Address, 1);
+                if (!address)
+                        return SC__ERROR_CODE__ERROR_OVERLOADED;
+                address->key = key;
+                HASH_ADD(hh, server->addresses, key, sizeof(address->key), address);
+        } else if (limits->max_connections_per_address > 0 &&
+                   address->n_connections >= limits->max_connections_per_address)
+                return SC__ERROR_CODE__ERROR_RATE_LIMITED;
+
+        address->n_connections++;
+        server->n_connections++;
+        peer->server = server;
+        peer->address = address;
+        address_format(from, peer->text);
+        return SC__ERROR_CODE__ERROR_NONE;
+}
+
+void peer_release(Peer *peer) {
+        WebServer *server = peer->server;
+
+        if (!server)
+                return;
+        server->n_connections--;
+        if (--peer->address->n_connections == 0) {
+                HASH_DEL(server->addresses, peer->address);
+                free(peer->address);
+        }
+        peer->server = NULL;
+}
+
+/* --- accepting --- */
+
+static void set_listening(WebServer *server, bool on) {
+        Listener *listener;
+        SLIST_FOREACH(listener, &server->listeners, entry)
+        sd_event_source_set_enabled(listener->source, on ? SD_EVENT_ON : SD_EVENT_OFF);
+}
+
+static int on_rearm(sd_event_source *source, uint64_t usec, void *userdata) {
+        set_listening(userdata, true);
+        return 0;
+}
+
+/* Without file descriptors the listener stays readable: rest, instead of spinning. */
+static void pause_listening(WebServer *server, int error) {
+        log_peer((.error_number = error), LOG_WARNING, "Cannot accept connections just now: %m");
+        set_listening(server, false);
+        sd_event_source_set_time_relative(server->rearm, REARM_USEC);
+        sd_event_source_set_enabled(server->rearm, SD_EVENT_ONESHOT);
+}
+
+static void take_connection(WebServer *server, int fd, const SocketAddress *from) {
+        Sc__ErrorCode code;
+        Peer peer = {};
+
+        /* Small answers must not wait for each other's acknowledgement. AF_UNIX refuses it, which is fine.
+         */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+
+        code = peer_admit(&peer, server, from);
+        if (code != SC__ERROR_CODE__ERROR_NONE) {
+                log_peer((.error = schema_error(code)->name), LOG_NOTICE,
+                        "Refused a connection: too many of them");
+                http_refuse_fd(server, fd, code);
+                safe_close(fd);
+                return;
+        }
+        if (http_connection_new(server, fd, &peer) < 0)
+                log_peer((.error_number = ENOMEM), LOG_WARNING, "Cannot take a connection: %m");
+}
+
+static int on_listener(sd_event_source *source, int listen_fd, uint32_t events, void *userdata) {
+        Listener *listener = userdata;
+
+        for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
+                SocketAddress from = {};
+                socklen_t size = sizeof(from);
+                int fd = accept4(listen_fd, &from.sa, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+                if (fd >= 0)
+                        take_connection(listener->server, fd, &from);
+                else if (errno == EAGAIN)
+                        break;
+                else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                        pause_listening(listener->server, errno);
+                        break;
+                }
+                /* All else concerns the one connection, which is gone (accept(2)). */
+        }
+        return 0;
+}
+
+/* --- the server --- */
+
+int web_server_new(WebServer **ret, WebLoop *loop, sd_event *event, const WebLimits *limits,
+        const char *ws_path, const WebHandlers *handlers, void *userdata) {
+        _cleanup_(web_server_freep)
+        WebServer *server = new0(WebServer, 1);
+        int r;
+
+        if (!server)
+                return -ENOMEM;
+        server->loop = loop;
+        server->event = sd_event_ref(event);
+        server->handlers = *handlers;
+        server->userdata = userdata;
+        web_server_set_limits(server, limits);
+        if (ws_path) {
+                server->ws_path = strdup(ws_path);
+                if (!server->ws_path)
+                        return -ENOMEM;
+                r = websocket_loop_prepare(loop);
+                if (r < 0)
+                        return r;
+        }
+        r = sd_event_add_time(event, &server->rearm, CLOCK_BOOTTIME, UINT64_MAX, 0, on_rearm, server);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(server);
+        return 0;
+}
+
+WebServer *web_server_free(WebServer *server) {
+        HttpRequest *request;
+        WebSocket *socket;
+
+        if (!server)
+                return NULL;
+        web_server_stop_accepting(server);
+        while ((request = LIST_FIRST(&server->requests)))
+                http_connection_free(request);
+        while ((socket = LIST_FIRST(&server->sockets)))
+                websocket_abandon(socket);
+        sd_event_source_disable_unref(server->rearm);
+        sd_event_unref(server->event);
+        free(server->ws_path);
+        return mfree(server);
+}
+
+int web_server_listen(WebServer *server, int listen_fd) {
+        _cleanup_free_ Listener *listener = new0(Listener, 1);
+        _cleanup_close_ int fd = listen_fd;
+        int r;
+
+        if (!listener)
+                return -ENOMEM;
+        listener->server = server;
+        r = sd_event_add_io(server->event, &listener->source, fd, EPOLLIN, on_listener, listener);
+        if (r < 0)
+                return r;
+        listener->fd = TAKE_FD(fd);
+        SLIST_INSERT_HEAD(&server->listeners, listener, entry);
+        TAKE_PTR(listener);
+        return 0;
+}
+
+void web_server_stop_accepting(WebServer *server) {
+        Listener *listener;
+
+        while ((listener = SLIST_FIRST(&server->listeners))) {
+                SLIST_REMOVE_HEAD(&server->listeners, entry);
+                sd_event_source_disable_unref(listener->source);
+                safe_close(listener->fd);
+                free(listener);
+        }
+}
+
+void web_server_set_limits(WebServer *server, const WebLimits *limits) {
+        server->limits = *limits;
+        server->limits.max_headers = MIN(limits->max_headers, (size_t) HTTP_HEAD_MAX);
+}
+
+unsigned web_server_n_connections(const WebServer *server) {
+        return server->n_connections;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the files of this layer share.
+ *
+ * A connection is accepted and counted in server.c and becomes an HttpRequest (http.c), which reads request
+ * after request from it and answers them. An upgrade to WebSocket hands its socket to libwebsockets
+ * (websocket.c).
+ *
+ * Why HTTP itself is not left to libwebsockets: 4.1.6 takes a bare LF, folded headers, "Name :" and
+ * duplicate or nonsensical Content-Length, and reads freed memory when a keep-alive connection sends an
+ * Upgrade it does not know; from its callbacks none of that can be noticed in time. So every head is parsed
+ * strictly here, and libwebsockets sees only one head a connection, written by us (websocket.c). */
+
+#include <libwebsockets.h>
+#include <netinet/in.h>
+#include <sys/queue.h>
+#include <uthash.h>
+#include <uv.h>
+
+#include "web/http-head.h"
+#include "web/web.h"
+
+struct WebLoop {
+        sd_event *event;
+        uv_loop_t uv;
+        uv_poll_t poll; /* sd-event's epoll fd */
+        uv_prepare_t prepare;
+        uv_idle_t again; /* runs while sd-event has more to do than one turn's share */
+        int error;
+
+        struct lws_context *lws; /* made with the first server that takes WebSockets */
+        struct lws_vhost *vhost;
+        WebSocket *adopting; /* handed to libwebsockets just now, not yet taken by its first callback */
+        Buffer scratch; /* one outgoing frame with the headroom libwebsockets needs */
+};
+
+/* How many connections an address has. IPv6 counts by /64, the smallest network a site gets; all peers on
+ * AF_UNIX are one. */
+typedef struct Address {
+        struct in6_addr key;
+        unsigned n_connections;
+        UT_hash_handle hh;
+} Address;
+
+typedef struct Listener {
+        WebServer *server;
+        int fd;
+        sd_event_source *source;
+        SLIST_ENTRY(Listener) entry;
+} Listener;
+
+typedef LIST_HEAD(, HttpRequest) HttpRequestList;
+typedef LIST_HEAD(, WebSocket) WebSocketList;
+
+struct WebServer {
+        WebLoop *loop;
+        sd_event *event;
+        WebLimits limits;
+        char *ws_path;
+        WebHandlers handlers;
+        void *userdata;
+
+        SLIST_HEAD(, Listener) listeners;
+        sd_event_source *rearm; /* listens again after file descriptors ran out */
+        Address *addresses;
+        unsigned n_connections;
+        HttpRequestList requests;
+        WebSocketList sockets;
+};
+
+/* A counted connection; moves from HttpRequest to WebSocket with the fd. */
+typedef struct Peer {
+        WebServer *server;
+        Address *address;
+        char text[INET6_ADDRSTRLEN];
+} Peer;
+
+void peer_release(Peer *peer);
+
+/* --- http.c --- */
+/* Takes fd and peer. */
+int http_connection_new(WebServer *server, int fd, Peer *peer);
+/* Calls on_abort if a request waits for its answer. */
+void http_connection_free(HttpRequest *request);
+/* Best effort: tells a connection that is not taken why, before the caller closes it. */
+void http_refuse_fd(WebServer *server, int fd, Sc__ErrorCode code);
+
+/* --- websocket.c --- */
+int websocket_loop_prepare(WebLoop *loop);
+/* Starts the end of libwebsockets' context; a second call, after the loop ran, completes it. */
+void websocket_loop_done(WebLoop *loop);
+/* Answers the upgrade with 101 and takes fd and peer, also on failure. `key` is the checked
+ * Sec-WebSocket-Key. */
+void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key);
+/* The server ends: on_close now; libwebsockets' part follows on the loop. */
+void websocket_abandon(WebSocket *socket);

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* WebSocket over libwebsockets: framing, ping and the closing handshake are its part, messages and their
+ * limits are ours.
+ *
+ * libwebsockets gets each connection with a head that is written here, not by the peer. Its own pings are
+ * off: every one keeps a place in a sorted list that is searched linearly; TCP keep-alive and the protocol
+ * above find dead peers. */
+#include <stdio.h>
+
+#include "log/log.h"
+#include "util/string-util.h"
+#include "web/web-internal.h"
+
+/* Bytes libwebsockets reads at once for one connection; it keeps a buffer of this size for each, so it is
+ * part of the memory of an idle one. At least 125, for control frames. */
+#define READ_SIZE 512U
+/* How long a peer may take to read the rest of the queue when the connection is to be closed. */
+#define CLOSE_TIMEOUT_SEC 5
+/* The largest scratch buffer that is kept. */
+#define SCRATCH_KEEP (256U * 1024U)
+
+typedef struct Queued {
+        STAILQ_ENTRY(Queued) entry;
+        Bytes *message;
+        bool binary;
+} Queued;
+
+struct WebSocket {
+        Peer peer; /* server NULL: on_close was called, only the memory is left */
+        struct lws *wsi;
+        void *userdata;
+        LIST_ENTRY(WebSocket) entry;
+
+        STAILQ_HEAD(, Queued) queue;
+        size_t queued; /* bytes */
+
+        Buffer message; /* what came of a message so far */
+        bool open; /* on_open was called, on_close not yet */
+        bool closing; /* nothing more is taken from or for the peer */
+        bool slow;
+
+        uint16_t close_code; /* of websocket_close() */
+        char *close_reason;
+};
+
+static WebServer *websocket_server(const WebSocket *socket) {
+        return socket->peer.server;
+}
+
+static void websocket_clear_queue(WebSocket *socket) {
+        Queued *first;
+
+        while ((first = STAILQ_FIRST(&socket->queue))) {
+                STAILQ_REMOVE_HEAD(&socket->queue, entry);
+                bytes_unref(first->message);
+                free(first);
+        }
+        socket->queued = 0;
+}
+
+/* The end for everybody above; the memory stays until libwebsockets has let go of it. */
+static void websocket_finish(WebSocket *socket) {
+        WebServer *server = websocket_server(socket);
+
+        if (!server)
+                return;
+        socket->closing = true;
+        websocket_clear_queue(socket);
+        buffer_done(&socket->message);
+        if (socket->open) {
+                socket->open = false;
+                server->handlers.on_close(socket, socket->slow, server->userdata);
+        }
+        LIST_REMOVE(socket, entry);
+        peer_release(&socket->peer);
+        socket->close_reason = mfree(socket->close_reason);
+}
+
+/* Closes without another word: from the loop, never from inside the call. libwebsockets looks at its timers
+ * when something happened to it, so that is made to. */
+static void websocket_kill(WebSocket *socket, int sec) {
+        lws_set_timeout(socket->wsi, PENDING_TIMEOUT_USER_REASON_BASE, sec);
+        lws_cancel_service(socket->peer.server->loop->lws);
+}
+
+void websocket_abandon(WebSocket *socket) {
+        websocket_kill(socket, LWS_TO_KILL_ASYNC);
+        websocket_finish(socket);
+}
+
+/* --- from the peer --- */
+
+/* For libwebsockets' callback: what it sends before it closes. */
+static int websocket_refuse(WebSocket *socket, unsigned code, const char *reason) {
+        socket->closing = true;
+        websocket_clear_queue(socket);
+        lws_close_reason(
+                socket->wsi, (enum lws_close_status) code, (unsigned char *) reason, strlen(reason));
+        return -1;
+}
+
+static int websocket_deliver(WebSocket *socket, const char *data, size_t size, bool binary) {
+        WebServer *server = websocket_server(socket);
+
+        /* libwebsockets checks too, as text arrives, but misses a character that is cut off before an empty
+         * last fragment. */
+        if (!binary && !utf8_is_valid(data, size))
+                return websocket_refuse(socket, 1007, "text is not UTF-8");
+        server->handlers.on_message(socket, data, size, binary, server->userdata);
+        return 0;
+}
+
+static int websocket_received(WebSocket *socket, const char *data, size_t size) {
+        size_t announced = size + lws_remaining_packet_payload(socket->wsi), total;
+        bool last = lws_is_final_fragment(socket->wsi), binary = lws_frame_is_binary(socket->wsi);
+        _cleanup_buffer_ Buffer whole = {};
+
+        if (socket->closing)
+                return 0;
+        if (__builtin_add_overflow(socket->message.size, announced, &total) ||
+                total > websocket_server(socket)->limits.max_message)
+                return websocket_refuse(socket, 1009, "message too large");
+        if (last && socket->message.size == 0)
+                return websocket_deliver(socket, strempty(data), size, binary);
+
+        if (buffer_append(&socket->message, data, size) < 0)
+                return websocket_refuse(socket, 1011, "out of memory");
+        if (!last)
+                return 0;
+        whole = TAKE_GENERIC(socket->message, (Buffer){});
+        return websocket_deliver(socket, (const char *) whole.data, whole.size, binary);
+}
+
+/* --- to the peer --- */
+
+static int websocket_write_frame(WebSocket *socket, const Queued *frame) {
+        Buffer *scratch = &websocket_server(socket)->loop->scratch;
+        size_t size = frame->message->size;
+        uint8_t *data;
+        int n;
+
+        scratch->size = 0;
+        data = buffer_reserve(scratch, LWS_PRE + size);
+        if (!data) {
+                buffer_done(scratch);
+                return -ENOMEM;
+        }
+        memcpy(data + LWS_PRE, frame->message->data, size);
+        n = lws_write(socket->wsi, data + LWS_PRE, size, frame->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT);
+        if (scratch->allocated > SCRATCH_KEEP)
+                buffer_done(scratch);
+        return n < (int) size ? -EPIPE : 0;
+}
+
+/* Begins libwebsockets' closing handshake. Not by answering -1 from the callback: Debian's build is a debug
+ * build, which then closes twice to see whether it can, and so ends the connection before the close frame is
+ * out. */
+static void websocket_say_goodbye(WebSocket *socket) {
+        const char *reason = strempty(socket->close_reason);
+
+        lws_close_reason(socket->wsi, socket->close_code, (unsigned char *) reason, strlen(reason));
+        lws_set_timeout(socket->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
+}
+
+/* The socket takes data: one frame at a time, else libwebsockets buffers without bound. */
+static int websocket_writable(WebSocket *socket) {
+        WebServer *server = websocket_server(socket);
+        Queued *first = STAILQ_FIRST(&socket->queue);
+        int r;
+
+        if (first) {
+                STAILQ_REMOVE_HEAD(&socket->queue, entry);
+                socket->queued -= first->message->size;
+                r = websocket_write_frame(socket, first);
+                bytes_unref(first->message);
+                free(first);
+                if (r < 0)
+                        return -1;
+                if (!STAILQ_EMPTY(&socket->queue) || socket->close_code > 0)
+                        lws_callback_on_writable(socket->wsi);
+                else if (!socket->closing && server->handlers.on_drained)
+                        server->handlers.on_drained(socket, server->userdata);
+                return 0;
+        }
+        if (socket->close_code > 0)
+                websocket_say_goodbye(socket);
+        return 0;
+}
+
+int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
+        Queued *last;
+
+        if (!socket->open || socket->closing)
+                return -ENOTCONN;
+        if (message->size > websocket_server(socket)->limits.max_queue -
+                                    MIN(socket->queued, websocket_server(socket)->limits.max_queue)) {
+                socket->closing = socket->slow = true;
+                websocket_clear_queue(socket);
+                websocket_kill(socket, LWS_TO_KILL_ASYNC);
+                return -ENOBUFS;
+        }
+        last = new0(Queued, 1);
+        if (!last)
+                return -ENOMEM;
+        last->message = bytes_ref(message);
+        last->binary = binary;
+        STAILQ_INSERT_TAIL(&socket->queue, last, entry);
+        socket->queued += message->size;
+        lws_callback_on_writable(socket->wsi);
+        return 0;
+}
+
+size_t websocket_queued(const WebSocket *socket) {
+        return socket->queued;
+}
+
+void websocket_close(WebSocket *socket, unsigned code, const char *reason) {
+        if (!socket->open || socket->closing)
+                return;
+        socket->closing = true;
+        socket->close_code = (uint16_t) code;
+        socket->close_reason = reason ? strndup(reason, 123) : NULL;
+        lws_callback_on_writable(socket->wsi);
+        websocket_kill(socket, CLOSE_TIMEOUT_SEC);
+}
+
+const char *websocket_address(const WebSocket *socket) {
+        return socket->peer.text;
+}
+
+void websocket_set_userdata(WebSocket *socket, void *userdata) {
+        socket->userdata = userdata;
+}
+
+void *websocket_get_userdata(const WebSocket *socket) {
+        return socket->userdata;
+}
+
+/* --- libwebsockets --- */
+
+static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t size) {
+        WebLoop *loop = lws_context_user(lws_get_context(wsi));
+        WebSocket *socket = lws_get_opaque_user_data(wsi);
+
+        if (reason == LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED) {
+                socket = TAKE_PTR(loop->adopting);
+                lws_set_opaque_user_data(wsi, socket);
+                if (socket)
+                        socket->wsi = wsi;
+                return socket ? 0 : -1;
+        }
+        if (!socket)
+                return 0;
+        if (reason == LWS_CALLBACK_WSI_DESTROY) { /* always the last one */
+                websocket_finish(socket);
+                free(socket);
+                return 0;
+        }
+        if (!socket->peer.server)
+                return 0;
+
+        switch (reason) {
+        case LWS_CALLBACK_ESTABLISHED:
+                socket->open = true;
+                socket->peer.server->handlers.on_open(socket, socket->peer.server->userdata);
+                return 0;
+        case LWS_CALLBACK_RECEIVE:
+                return websocket_received(socket, in, size);
+        case LWS_CALLBACK_SERVER_WRITEABLE:
+                return websocket_writable(socket);
+        case LWS_CALLBACK_CLOSED:
+                websocket_finish(socket);
+                return 0;
+        default:
+                return 0;
+        }
+}
+
+void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key) {
+        WebLoop *loop = server->loop;
+        WebSocket *socket = new0(WebSocket, 1);
+        char head[256];
+        int n;
+
+        if (!socket) {
+                peer_release(peer);
+                close(fd);
+                return;
+        }
+        socket->peer = *peer;
+        STAILQ_INIT(&socket->queue);
+        LIST_INSERT_HEAD(&server->sockets, socket, entry);
+
+        n = snprintf(head, sizeof(head),
+                "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n",
+                key);
+        loop->adopting = socket;
+        /* It takes the fd in any case; from its first callback on it has the socket too, and on failure
+         * frees it by the last. */
+        lws_adopt_socket_vhost_readbuf(loop->vhost, fd, head, (size_t) n);
+        socket = TAKE_PTR(loop->adopting);
+        if (socket) {
+                websocket_finish(socket);
+                free(socket);
+        }
+}
+
+static void on_lws_log(int level, const char *line) {
+        log_debug("libwebsockets: %.*s", (int) strcspn(line, "\n"), line);
+}
+
+int websocket_loop_prepare(WebLoop *loop) {
+        static const struct lws_protocols protocols[] = {
+                {.name = "websocket", .callback = on_lws, .rx_buffer_size = READ_SIZE}, {}};
+        static const lws_retry_bo_t no_pings = {};
+        uv_loop_t *loops[] = {&loop->uv};
+        struct lws_context_creation_info info = {
+                .port = CONTEXT_PORT_NO_LISTEN_SERVER,
+                .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
+                           LWS_SERVER_OPTION_VALIDATE_UTF8,
+                .foreign_loops = (void **) loops,
+                .pcontext = &loop->lws,
+                .user = loop,
+                .gid = (gid_t) -1,
+                .uid = (uid_t) -1,
+                .protocols = protocols,
+                .vhost_name = "stonechat",
+                .alpn = "http/1.1",
+                .retry_and_idle_policy = &no_pings,
+        };
+
+        if (loop->lws)
+                return 0;
+        /* Its errors include "calling service" on every connection. */
+        lws_set_log_level(log_get_level() >= LOG_DEBUG ? LLL_ERR | LLL_WARN | LLL_NOTICE : 0, on_lws_log);
+        loop->lws = lws_create_context(&info);
+        if (!loop->lws)
+                return -EIO; /* most likely the plug-in for libuv is not installed */
+        loop->vhost = lws_create_vhost(loop->lws, &info);
+        return loop->vhost ? 0 : -EIO;
+}
+
+void websocket_loop_done(WebLoop *loop) {
+        if (loop->lws)
+                lws_context_destroy(loop->lws);
+}

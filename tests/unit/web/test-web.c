@@ -1,0 +1,938 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+#include "util/fd-util.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+#include "web-fixture.h"
+
+static const WebLimits limits = {
+        .max_body = 100000,
+        .max_headers = 8192,
+        .max_message = 65536,
+        .max_queue = 100000,
+        .request_timeout_usec = 30 * USEC_PER_SEC,
+};
+
+static Fixture *start(void) {
+        return fixture_new(&limits);
+}
+
+static Fixture *start_impatient(void) {
+        WebLimits impatient = limits;
+        impatient.request_timeout_usec = 300 * USEC_PER_MSEC;
+        return fixture_new(&impatient);
+}
+
+static void assert_seen(Fixture *f, const char *verb, const char *path, unsigned n_requests) {
+        Seen seen;
+        fixture_seen(f, &seen);
+        assert_string_equal(seen.verb, verb);
+        assert_string_equal(seen.path, path);
+        assert_int_equal(seen.n_requests, n_requests);
+}
+
+/* --- HTTP --- */
+
+static void test_request(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ char *head = NULL, *body = NULL;
+        Seen seen;
+
+        client_send_string(fd, "\r\nGET /caf%C3%A9/a%2fb?x=1+2%263&&empty&y=%7a HTTP/1.1\r\nHOST: "
+                               "h\r\nAuthorization:  Bearer "
+                               "abc \t\r\ntraceparent:00-1-2-01\r\nX-Unknown: \x80 is fine\r\n\r\n");
+        assert_int_equal(client_response(fd, &head, &body, false), 200);
+        assert_string_equal(body, "/caf\xc3\xa9/a/b");
+        assert_non_null(strstr(head, "HTTP/1.1 200 OK\r\n"));
+        assert_non_null(strstr(head, "\r\nDate: "));
+        assert_non_null(strstr(head, "\r\nContent-Type: text/plain\r\n"));
+        assert_non_null(strstr(head, "\r\nContent-Length: 10\r\n"));
+        assert_non_null(strstr(head, "\r\nX-Test: yes\r\n"));
+        assert_null(strstr(head, "Injected"));
+        assert_null(strstr(head, "Connection: close"));
+
+        assert_seen(f, "GET", "/caf\xc3\xa9/a/b", 1);
+        fixture_seen(f, &seen);
+        assert_string_equal(seen.query, "[x=1 2&3][empty=][y=z]");
+        assert_string_equal(seen.authorization, "Bearer abc");
+        assert_string_equal(seen.traceparent, "00-1-2-01");
+        assert_string_equal(seen.address, "127.0.0.1");
+        assert_int_equal(seen.body_size, 0);
+        fixture_free(f);
+}
+
+static void test_verbs(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ char *head = NULL, *body = NULL;
+
+        client_send_string(fd, "HEAD /abc HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(fd, &head, NULL, true), 200);
+        assert_non_null(strstr(head, "\r\nContent-Length: 4\r\n"));
+        /* Nothing of a body came: the next response begins at once. */
+        client_send_string(fd, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, &body, false), 200);
+        assert_string_equal(body, "*");
+        assert_seen(f, "OPTIONS", "*", 2);
+        head = mfree(head);
+        client_send_string(fd, "DELETE /empty HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(fd, &head, NULL, false), 204);
+        assert_null(strstr(head, "Content-Length"));
+        assert_seen(f, "DELETE", "/empty", 3);
+        fixture_free(f);
+}
+
+static void test_body(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ char *large = malloc(limits.max_body);
+        char head[128];
+        Seen seen;
+
+        client_send_string(fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe");
+        client_send_string(fd, "llo");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        fixture_seen(f, &seen);
+        assert_string_equal(seen.body, "hello");
+
+        memset(large, 'b', limits.max_body);
+        snprintf(head, sizeof(head), "PUT /p HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n",
+                limits.max_body);
+        client_send_string(fd, head);
+        client_send(fd, large, limits.max_body);
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.body_size, limits.max_body);
+
+        /* A body that waits for leave gets it. */
+        client_send_string(
+                fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, NULL, true), 100);
+        client_send_string(fd, "ok");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        fixture_free(f);
+}
+
+static void test_large_response(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ char *body = NULL;
+
+        client_send_string(fd, "GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, &body, false), 200);
+        assert_int_equal(strspn(body, "x"), 8 * 1024 * 1024);
+        client_send_string(fd, "GET /after HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        fixture_free(f);
+}
+
+static void test_connection_close(void **state) {
+        Fixture *f = start();
+        static const char *const requests[] = {
+                "GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n",
+                "GET / HTTP/1.0\r\n\r\n",
+                "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        };
+
+        FOREACH_ARRAY(request, requests, ELEMENTSOF(requests)) {
+                _cleanup_close_ int fd = client_connect(f);
+                _cleanup_free_ char *head = NULL;
+                client_send_string(fd, *request);
+                assert_int_equal(client_response(fd, &head, NULL, false), 200);
+                assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
+                assert_true(client_closed(fd));
+        }
+        assert_int_equal(fixture_connections(f), 0);
+        fixture_free(f);
+}
+
+static void test_pipelined_requests(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_connect(f), other = client_connect(f);
+        char path[16];
+
+        /* More than one turn's share, with bodies, in one packet. */
+        for (unsigned i = 0; i < 40; i++) {
+                char request[128];
+                snprintf(request, sizeof(request),
+                        "POST /%u HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", i);
+                client_send_string(fd, request);
+        }
+        for (unsigned i = 0; i < 40; i++) {
+                _cleanup_free_ char *body = NULL;
+                assert_int_equal(client_response(fd, NULL, &body, false), 200);
+                snprintf(path, sizeof(path), "/%u", i);
+                assert_string_equal(body, path);
+        }
+
+        /* Answers keep the order, also when the first one takes long. */
+        client_send_string(
+                fd, "GET /later HTTP/1.1\r\nHost: h\r\n\r\nGET /second HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(WAIT_SEEN(f, n_requests, 41), 41);
+        client_send_string(other, "GET /release HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(other, NULL, NULL, false), 200);
+        FOREACH_ARRAY(expected, ((const char *const[]){"at last", "/second"}), 2) {
+                _cleanup_free_ char *body = NULL;
+                assert_int_equal(client_response(fd, NULL, &body, false), 200);
+                assert_string_equal(body, *expected);
+        }
+        fixture_free(f);
+}
+
+static void test_abort_during_pending_response(void **state) {
+        Fixture *f = start();
+        int fd = client_connect(f);
+
+        client_send_string(fd, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(WAIT_SEEN(f, n_requests, 1), 1);
+        close(fd);
+        assert_int_equal(WAIT_SEEN(f, n_aborts, 1), 1);
+
+        fd = client_connect(f);
+        client_send_string(fd, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(WAIT_SEEN(f, n_requests, 2), 2);
+        shutdown(fd, SHUT_WR); /* half-open */
+        assert_int_equal(WAIT_SEEN(f, n_aborts, 2), 2);
+        close(fd);
+
+        /* And when the server ends. */
+        fd = client_connect(f);
+        client_send_string(fd, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(WAIT_SEEN(f, n_requests, 3), 3);
+        fixture_free(f);
+        assert_true(client_closed(fd));
+        close(fd);
+}
+
+/* --- attacks on HTTP --- */
+
+static void assert_refused(
+        Fixture *f, const char *name, const char *request, size_t size, Sc__ErrorCode code) {
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ char *head = NULL, *body = NULL;
+        unsigned status;
+
+        client_send(fd, request, size);
+        status = client_response(fd, &head, &body, startswith(request, "HEAD "));
+        if (status != schema_error(code)->http)
+                fail_msg("%s: answered %u", name, status);
+        assert_non_null(strstr(head, "\r\nContent-Type: application/problem+json\r\n"));
+        assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
+        assert_string_equal(body, schema_error(code)->name);
+        assert_true(client_closed(fd));
+}
+
+static void test_smuggling_is_refused(void **state) {
+        Fixture *f = start();
+        static const struct {
+                const char *name, *request;
+        } attacks[] = {
+                {"CL and TE", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: "
+                              "chunked\r\n\r\n0\r\n\r\n"},
+                {"TE and CL", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: x\r\nContent-Length: "
+                              "4\r\n\r\n0\r\n\r\n"},
+                {"duplicate CL",
+                        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde"},
+                {"equal CL twice",
+                        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd"},
+                {"CL list", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4, 4\r\n\r\nabcd"},
+                {"CL sign", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +4\r\n\r\nabcd"},
+                {"CL negative", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\nabcd"},
+                {"CL hexadecimal", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0x4\r\n\r\nabcd"},
+                {"CL empty", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length:\r\n\r\nabcd"},
+                {"CL overflow",
+                        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551620\r\n\r\nabcd"},
+                {"bare LF", "GET / HTTP/1.1\nHost: h\n\n"},
+                {"bare LF in headers", "GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n"},
+                {"bare LF at the end", "GET / HTTP/1.1\r\nHost: h\r\n\nGET"},
+                {"bare CR", "GET / HTTP/1.1\r\nHost: h\r\nX: a\rContent-Length: 5\r\n\r\n"},
+                {"CR CR LF", "GET / HTTP/1.1\r\nHost: h\r\r\n\r\n"},
+                {"folded header", "GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n"},
+                {"folded by tab", "GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n\tb: c\r\n\r\n"},
+                {"space before colon", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length : 4\r\n\r\nabcd"},
+                {"space before the first header", "GET / HTTP/1.1\r\n Host: h\r\n\r\n"},
+                {"no colon", "GET / HTTP/1.1\r\nHost: h\r\nnonsense\r\n\r\n"},
+                {"empty name", "GET / HTTP/1.1\r\nHost: h\r\n: x\r\n\r\n"},
+                {"control character in a value", "GET / HTTP/1.1\r\nHost: h\r\nX: a\x01\r\n\r\n"},
+                {"DEL in a value", "GET / HTTP/1.1\r\nHost: h\r\nX: a\x7f\r\n\r\n"},
+                {"no host", "GET / HTTP/1.1\r\n\r\n"},
+                {"two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"},
+                {"host with path", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"},
+                {"host with user", "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n"},
+                {"two authorizations",
+                        "GET / HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nauthorization: b\r\n\r\n"},
+                {"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
+                {"HTTP/0.9", "GET /\r\n\r\n"},
+                {"HTTP/1.2", "GET / HTTP/1.2\r\nHost: h\r\n\r\n"},
+                {"two spaces", "GET  / HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"trailing space", "GET / HTTP/1.1 \r\nHost: h\r\n\r\n"},
+                {"tab in the request line", "GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"bad method", "G(T / HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"absolute target", "GET http://other/ HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"authority target", "CONNECT other:443 HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"asterisk without OPTIONS", "GET * HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"bad escape", "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"cut escape", "GET /% HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"NUL escape", "GET /a%00b HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"line break escape", "GET /a%0d%0ab HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"path not UTF-8", "GET /%ff HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"raw byte in the target", "GET /\xc3\xa9 HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"dots", "GET /a/../b HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"escaped dots", "GET /a/%2e%2E HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"escaped slash and dots", "GET /a%2f..%2fb HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"single dot", "GET /. HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"fragment", "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"unknown expectation", "GET / HTTP/1.1\r\nHost: h\r\nExpect: cake\r\n\r\n"},
+                {"TLS hello", "\x16\x03\x01\x02\x01\r\n\r\n"},
+        };
+        static const char nul_in_name[] = "GET / HTTP/1.1\r\nHost: h\r\nX\0: a\r\n\r\n",
+                          nul_in_value[] = "GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n",
+                          nul_in_line[] = "GET /\0a HTTP/1.1\r\nHost: h\r\n\r\n";
+        Seen seen;
+
+        FOREACH_ARRAY(a, attacks, ELEMENTSOF(attacks))
+                assert_refused(
+                        f, a->name, a->request, strlen(a->request), SC__ERROR_CODE__ERROR_MALFORMED_REQUEST);
+        assert_refused(f, "NUL in name", nul_in_name, sizeof(nul_in_name) - 1,
+                SC__ERROR_CODE__ERROR_MALFORMED_REQUEST);
+        assert_refused(f, "NUL in value", nul_in_value, sizeof(nul_in_value) - 1,
+                SC__ERROR_CODE__ERROR_MALFORMED_REQUEST);
+        assert_refused(f, "NUL in line", nul_in_line, sizeof(nul_in_line) - 1,
+                SC__ERROR_CODE__ERROR_MALFORMED_REQUEST);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_requests, 0);
+        fixture_free(f);
+}
+
+/* The same tricks in a later request of the connection, where another parser might have kept state. */
+static void test_later_requests_are_checked_too(void **state) {
+        Fixture *f = start();
+        static const char *const seconds[] = {
+                "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: nonsense\r\nX: a\n\r\n",
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        };
+
+        FOREACH_ARRAY(second, seconds, ELEMENTSOF(seconds)) {
+                _cleanup_close_ int fd = client_connect(f);
+                client_send_string(fd, "GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
+                client_send_string(fd, *second);
+                assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+                assert_int_equal(client_response(fd, NULL, NULL, false), 400);
+                assert_true(client_closed(fd));
+        }
+        /* An upgrade nobody offers is no error: the request is served as it is (RFC 9110 section 7.8). */
+        _cleanup_close_ int fd = client_connect(f);
+        for (unsigned i = 0; i < 3; i++) {
+                client_send_string(
+                        fd, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+                assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        }
+        fixture_free(f);
+}
+
+static void test_chunked_body_is_refused(void **state) {
+        Fixture *f = start();
+        static const char request[] =
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+
+        assert_refused(f, "chunked", request, sizeof(request) - 1, SC__ERROR_CODE__ERROR_LENGTH_REQUIRED);
+        fixture_free(f);
+}
+
+static void test_oversized_body(void **state) {
+        Fixture *f = start();
+        static const char head[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\n\r\n",
+                          expecting[] =
+                                  "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999999999999999999\r\n"
+                                  "Expect: 100-continue\r\n\r\n";
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ char *body = calloc(1, 100001);
+
+        /* Refused by the head alone. */
+        assert_refused(f, "head", head, sizeof(head) - 1, SC__ERROR_CODE__ERROR_BODY_TOO_LARGE);
+        assert_refused(
+                f, "expecting", expecting, sizeof(expecting) - 1, SC__ERROR_CODE__ERROR_BODY_TOO_LARGE);
+        /* Also a client that sends its body before it reads gets to read why. */
+        client_send(fd, head, sizeof(head) - 1);
+        client_send(fd, body, 100001);
+        assert_int_equal(client_response(fd, NULL, NULL, false), 413);
+        fixture_free(f);
+}
+
+static void test_oversized_headers(void **state) {
+        Fixture *f = start();
+        char request[20000];
+        size_t n;
+
+        n = (size_t) snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nHost: h\r\nX: ");
+        memset(request + n, 'x', sizeof(request) - n);
+        assert_refused(f, "endless header", request, 10000, SC__ERROR_CODE__ERROR_HEADERS_TOO_LARGE);
+        memcpy(request + 8189, "\r\n\r\n", 4); /* complete, but 8193 bytes */
+        assert_refused(f, "large headers", request, 8193, SC__ERROR_CODE__ERROR_HEADERS_TOO_LARGE);
+
+        n = (size_t) snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nHost: h\r\n");
+        for (unsigned i = 0; i < 100; i++)
+                n += (size_t) snprintf(request + n, sizeof(request) - n, "X: y\r\n");
+        assert_refused(f, "too many headers", request, n, SC__ERROR_CODE__ERROR_HEADERS_TOO_LARGE);
+
+        memset(request, 'a', sizeof(request));
+        memcpy(request, "GET /", 5);
+        assert_refused(f, "endless target", request, 5000, SC__ERROR_CODE__ERROR_URI_TOO_LONG);
+        memcpy(request + 4 + 4097, " HTTP/1.1\r\nHost: h\r\n\r\n", 22);
+        assert_refused(f, "long target", request, 4 + 4097 + 22, SC__ERROR_CODE__ERROR_URI_TOO_LONG);
+        memset(request, '\n', sizeof(request));
+        for (unsigned i = 0; i < 10000; i += 2)
+                request[i] = '\r';
+        assert_refused(f, "only empty lines", request, 10000, SC__ERROR_CODE__ERROR_HEADERS_TOO_LARGE);
+        fixture_free(f);
+}
+
+static void test_largest_headers_pass(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_connect(f);
+        char request[8192];
+        size_t n;
+
+        n = (size_t) snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nHost: h\r\nX: ");
+        memset(request + n, 'x', sizeof(request) - n);
+        memcpy(request + 8188, "\r\n\r\n", 4);
+        client_send(fd, request, sizeof(request));
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        fixture_free(f);
+}
+
+static void test_slow_header(void **state) {
+        Fixture *f = start_impatient();
+        _cleanup_close_ int fd = client_connect(f), silent = client_connect(f), idle = client_connect(f);
+        static const char endless[] =
+                "GET / HTTP/1.1\r\nHost: h\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+        /* The deadline is for the whole request: a byte now and then does not move it. */
+        assert_true(client_send_slowly(fd, endless, 20) < sizeof(endless) - 1);
+        assert_int_equal(client_response(fd, NULL, NULL, false), 408);
+        assert_true(client_closed(fd));
+        /* Who sends nothing is closed without a word, also after a response. */
+        assert_int_equal(client_response(silent, NULL, NULL, false), 0);
+        close(idle);
+        idle = client_connect(f);
+        client_send_string(idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(idle, NULL, NULL, false), 200);
+        assert_int_equal(client_response(idle, NULL, NULL, false), 0);
+        fixture_free(f);
+}
+
+static void test_slow_body(void **state) {
+        Fixture *f = start_impatient();
+        _cleanup_close_ int fd = client_connect(f);
+        Seen seen;
+
+        client_send_string(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n");
+        assert_true(client_send_slowly(fd,
+                            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                            20) < 130);
+        assert_int_equal(client_response(fd, NULL, NULL, false), 408);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.refused, SC__ERROR_CODE__ERROR_REQUEST_TIMEOUT);
+        assert_int_equal(seen.n_requests, 0);
+        fixture_free(f);
+}
+
+static void test_response_that_is_not_taken(void **state) {
+        Fixture *f = start_impatient();
+        _cleanup_close_ int fd = client_connect(f);
+
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
+        client_send_string(fd, "GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(WAIT_SEEN(f, n_requests, 1), 1);
+        while (fixture_connections(f) > 0)
+                usleep(20000);
+        fixture_free(f);
+}
+
+static void test_pending_request_has_time(void **state) {
+        Fixture *f = start_impatient();
+        _cleanup_close_ int fd = client_connect(f), other = -EBADF;
+
+        /* The request is there in time; how long the answer takes is not the client's fault. */
+        client_send_string(fd, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(WAIT_SEEN(f, n_requests, 1), 1);
+        usleep(500000);
+        other = client_connect(f);
+        client_send_string(other, "GET /release HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        fixture_free(f);
+}
+
+static void test_many_connections_from_one_address(void **state) {
+        WebLimits few = limits;
+        Fixture *f;
+        int fds[3], fd;
+        _cleanup_free_ char *body = NULL;
+
+        few.max_connections_per_address = 3;
+        f = fixture_new(&few);
+        FOREACH_ARRAY(i, fds, 3) {
+                *i = client_websocket(f);
+        }
+        fd = client_connect(f);
+        assert_int_equal(client_response(fd, NULL, &body, false), 429);
+        assert_string_equal(body, "rate_limited");
+        assert_true(client_closed(fd));
+        close(fd);
+        assert_int_equal(fixture_connections(f), 3);
+
+        close(fds[0]);
+        assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
+        fds[0] = client_websocket(f);
+        FOREACH_ARRAY(i, fds, 3)
+                close(*i);
+        fixture_free(f);
+}
+
+static void test_many_connections(void **state) {
+        WebLimits few = limits;
+        Fixture *f;
+        int fds[2], fd;
+
+        few.max_connections = 2;
+        f = fixture_new(&few);
+        fds[0] = client_connect(f);
+        fds[1] = client_connect(f);
+        fd = client_connect(f);
+        assert_int_equal(client_response(fd, NULL, NULL, false), 503);
+        close(fd);
+        close(fds[0]);
+        close(fds[1]);
+        fixture_free(f);
+}
+
+/* --- WebSocket --- */
+
+static void test_messages(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        _cleanup_free_ char *large = malloc(limits.max_message);
+        Seen seen;
+
+        client_text(fd, "h\xc3\xa9llo");
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->opcode, 1);
+        assert_true(frame->final);
+        assert_string_equal(frame->data, "h\xc3\xa9llo");
+
+        client_frame(fd, 0x82, "\xff\0\xfe", 3, true);
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->opcode, 2);
+        assert_int_equal(frame->size, 3);
+        assert_memory_equal(frame->data, "\xff\0\xfe", 3);
+        fixture_seen(f, &seen);
+        assert_true(seen.binary);
+
+        client_text(fd, "");
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->size, 0);
+
+        memset(large, 'l', limits.max_message);
+        client_frame(fd, 0x81, large, limits.max_message, true);
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->size, limits.max_message);
+        assert_memory_equal(frame->data, large, limits.max_message);
+
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_messages, 4);
+        assert_int_equal(WAIT_SEEN(f, n_drained, 4), 4);
+        close(TAKE_FD(fd));
+        assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_slow, 0);
+        fixture_free(f);
+}
+
+static void test_many_messages_at_once(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        char text[32];
+
+        for (unsigned i = 0; i < 500; i++) {
+                snprintf(text, sizeof(text), "message %u", i);
+                client_text(fd, text);
+        }
+        for (unsigned i = 0; i < 500; i++) {
+                snprintf(text, sizeof(text), "message %u", i);
+                assert_true(client_read_frame(fd, frame));
+                assert_string_equal(frame->data, text);
+        }
+        fixture_free(f);
+}
+
+static void test_fragments(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        char piece[3000];
+
+        /* With a ping in between, and a character cut in two. */
+        client_frame(fd, 0x01, "caf\xc3", 4, true);
+        client_frame(fd, 0x89, "ping!", 5, true);
+        client_frame(fd, 0x00, "", 0, true);
+        client_frame(fd, 0x80, "\xa9!", 2, true);
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->opcode, 10);
+        assert_string_equal(frame->data, "ping!");
+        assert_true(client_read_frame(fd, frame));
+        assert_string_equal(frame->data, "caf\xc3\xa9!");
+
+        memset(piece, 'p', sizeof(piece));
+        client_frame(fd, 0x02, piece, sizeof(piece), true);
+        client_frame(fd, 0x80, piece, sizeof(piece), true);
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->opcode, 2);
+        assert_int_equal(frame->size, 2 * sizeof(piece));
+        fixture_free(f);
+}
+
+static void test_ping(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        char payload[125];
+
+        memset(payload, 'p', sizeof(payload));
+        client_frame(fd, 0x89, payload, sizeof(payload), true);
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->opcode, 10);
+        assert_int_equal(frame->size, sizeof(payload));
+        client_frame(fd, 0x8a, "unasked", 7, true); /* a pong nobody asked for is ignored */
+        client_text(fd, "still here");
+        assert_true(client_read_frame(fd, frame));
+        assert_string_equal(frame->data, "still here");
+        fixture_free(f);
+}
+
+static void test_close_handshake(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f), server_closes = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+
+        /* By the client: its code comes back. */
+        client_frame(fd, 0x88,
+                "\x03\xe8"
+                "bye",
+                5, true);
+        assert_true(client_read_frame(fd, frame));
+        assert_int_equal(frame->opcode, 8);
+        assert_memory_equal(frame->data, "\x03\xe8", 2);
+        assert_true(client_closed(fd));
+        assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
+
+        /* By the server: behind what is queued, nothing after it. */
+        client_text(server_closes, "close");
+        assert_true(client_read_frame(server_closes, frame));
+        assert_string_equal(frame->data, "last words");
+        assert_true(client_read_frame(server_closes, frame));
+        assert_int_equal(frame->opcode, 8);
+        assert_memory_equal(frame->data,
+                "\x0d\xad"
+                "bad request",
+                13);
+        client_text(server_closes, "ignored");
+        client_frame(server_closes, 0x88, "\x0d\xad", 2, true);
+        assert_true(client_closed(server_closes));
+        assert_int_equal(WAIT_SEEN(f, n_closes, 2), 2);
+        fixture_free(f);
+}
+
+/* A peer that neither reads nor answers the close frame does not keep the connection. */
+static void test_close_that_is_not_answered(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f);
+
+        client_text(fd, "close");
+        assert_int_equal(client_close_code(fd), 3501);
+        assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
+        fixture_free(f);
+}
+
+static void test_slow_reader(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f), other = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        Seen seen;
+
+        client_text(fd, "flood"); /* and never reads */
+        assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_slow, 1);
+        client_text(other, "unharmed");
+        assert_true(client_read_frame(other, frame));
+        assert_string_equal(frame->data, "unharmed");
+        fixture_free(f);
+}
+
+static void test_upgrade_refused(void **state) {
+        Fixture *f = start();
+        static const struct {
+                const char *name, *headers, *behind;
+                unsigned status;
+        } cases[] = {
+                {"foreign origin",
+                        "Origin: https://evil.example\r\nSec-WebSocket-Key: "
+                        "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+                        "", 403},
+                {"own origin",
+                        "Origin: https://chat.example\r\nSec-WebSocket-Key: "
+                        "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+                        "", 101},
+                {"no key", "Sec-WebSocket-Version: 13\r\n", "", 400},
+                {"short key", "Sec-WebSocket-Key: abc\r\nSec-WebSocket-Version: 13\r\n", "", 400},
+                {"two keys",
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: "
+                        "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+                        "", 400},
+                {"no version", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", 426},
+                {"old version",
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n", "",
+                        426},
+                {"with body",
+                        "Content-Length: 2\r\nSec-WebSocket-Key: "
+                        "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+                        "ab", 400},
+                {"data ahead",
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+                        "\x81\x80zzzz", 400},
+        };
+
+        FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
+                _cleanup_close_ int fd = client_connect(f);
+                char request[512];
+                unsigned status;
+                snprintf(request, sizeof(request),
+                        "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\nConnection: "
+                        "upgrade\r\n%s\r\n%s",
+                        c->headers, c->behind);
+                client_send_string(fd, request);
+                status = client_response(fd, NULL, NULL, true);
+                if (status != c->status)
+                        fail_msg("%s: %u", c->name, status);
+        }
+        /* Elsewhere, or without the two headers, it is an ordinary request. */
+        _cleanup_close_ int fd = client_connect(f);
+        client_send_string(
+                fd, "GET /other HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        client_send_string(fd, "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
+        fixture_free(f);
+}
+
+static void test_slow_handshake(void **state) {
+        Fixture *f = start_impatient();
+        _cleanup_close_ int fd = client_connect(f);
+
+        client_send_string(fd, "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgr");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 408);
+        /* An established one has no such deadline. */
+        _cleanup_close_ int open = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        usleep(600000);
+        client_text(open, "still here");
+        assert_true(client_read_frame(open, frame));
+        fixture_free(f);
+}
+
+/* --- attacks on WebSocket --- */
+
+static void assert_closed_with(Fixture *f, const char *name, int fd, unsigned code) {
+        unsigned is = client_close_code(fd);
+        if (is != code)
+                fail_msg("%s: closed with %u", name, is);
+        client_frame(fd, 0x88, "\x03\xe8", 2, true);
+        assert_true(client_closed(fd));
+        close(fd);
+}
+
+static void test_oversized_message(void **state) {
+        Fixture *f = start();
+        _cleanup_free_ char *large = malloc(limits.max_message + 1);
+        Seen seen;
+        int fd;
+
+        memset(large, 'l', limits.max_message + 1);
+        fd = client_websocket(f);
+        client_frame(fd, 0x82, large, limits.max_message + 1, true);
+        assert_closed_with(f, "one frame", fd, 1009);
+
+        /* By the announced length alone. */
+        fd = client_websocket(f);
+        client_send(fd,
+                "\x82\xff\x00\x00\x00\x7f\xff\xff\xff\xff\x00\x00\x00\x00"
+                "abcd",
+                18);
+        assert_closed_with(f, "announced", fd, 1009);
+
+        fd = client_websocket(f);
+        client_frame(fd, 0x02, large, limits.max_message, true);
+        client_frame(fd, 0x80, large, 1, true);
+        assert_closed_with(f, "fragments", fd, 1009);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_messages, 0);
+        fixture_free(f);
+}
+
+static void test_bad_utf8(void **state) {
+        Fixture *f = start();
+        static const char *const texts[] = {
+                "\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "cut \xe2\x82", "\x80"};
+        Seen seen;
+        int fd;
+
+        FOREACH_ARRAY(text, texts, ELEMENTSOF(texts)) {
+                fd = client_websocket(f);
+                client_text(fd, *text);
+                assert_closed_with(f, "text", fd, 1007);
+        }
+        /* Cut off, and then ended by an empty fragment. */
+        fd = client_websocket(f);
+        client_frame(fd, 0x01, "\xe2\x82", 2, true);
+        client_frame(fd, 0x80, "", 0, true);
+        assert_closed_with(f, "empty last fragment", fd, 1007);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_messages, 0);
+        fixture_free(f);
+}
+
+static void test_bad_frames(void **state) {
+        Fixture *f = start();
+        char ping[126] = "";
+        static const struct {
+                const char *name;
+                unsigned first, second;
+        } cases[] = {
+                {"reserved bit 1", 0xc1, 0},
+                {"reserved bit 2", 0xa1, 0},
+                {"reserved bit 3", 0x91, 0},
+                {"reserved opcode", 0x83, 0},
+                {"reserved control opcode", 0x8b, 0},
+                {"fragmented ping", 0x09, 0},
+                {"fragmented close", 0x08, 0},
+                {"continuation of nothing", 0x80, 0},
+                {"message within a message", 0x01, 0x81},
+        };
+        Seen seen;
+        int fd;
+
+        FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
+                fd = client_websocket(f);
+                client_frame(fd, c->first, "abc", 3, true);
+                if (c->second)
+                        client_frame(fd, c->second, "def", 3, true);
+                assert_closed_with(f, c->name, fd, 1002);
+        }
+        /* libwebsockets closes on these without a word. */
+        fd = client_websocket(f);
+        client_frame(fd, 0x89, ping, sizeof(ping), true);
+        assert_closed_with(f, "ping of 126 bytes", fd, 0);
+        fd = client_websocket(f);
+        client_send(fd, "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff", 10);
+        assert_closed_with(f, "length beyond 2^63", fd, 0);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_messages, 0);
+        fixture_free(f);
+}
+
+static void test_server_ends_with_connections(void **state) {
+        Fixture *f = start();
+        int fds[20];
+
+        FOREACH_ARRAY(fd, fds, ELEMENTSOF(fds))
+                *fd = client_websocket(f);
+        assert_int_equal(fixture_connections(f), ELEMENTSOF(fds));
+        fixture_free(f); /* asserts that on_close came for each */
+        FOREACH_ARRAY(fd, fds, ELEMENTSOF(fds)) {
+                assert_true(client_closed(*fd));
+                close(*fd);
+        }
+}
+
+static void stop_accepting(Fixture *f, void *argument) {
+        web_server_stop_accepting(fixture_server(f));
+}
+
+static void test_stop_accepting(void **state) {
+        Fixture *f = start();
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+
+        fixture_call(f, stop_accepting, NULL);
+        client_text(fd, "goes on");
+        assert_true(client_read_frame(fd, frame));
+        fixture_free(f);
+}
+
+static void set_limits(Fixture *f, void *argument) {
+        web_server_set_limits(fixture_server(f), argument);
+}
+
+static void test_new_limits(void **state) {
+        Fixture *f = start();
+        WebLimits smaller = limits;
+        int fd = client_websocket(f);
+
+        smaller.max_message = 3;
+        fixture_call(f, set_limits, &smaller);
+        client_text(fd, "four");
+        assert_closed_with(f, "four", fd, 1009);
+        fixture_free(f);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_request),
+                cmocka_unit_test(test_verbs),
+                cmocka_unit_test(test_body),
+                cmocka_unit_test(test_large_response),
+                cmocka_unit_test(test_connection_close),
+                cmocka_unit_test(test_pipelined_requests),
+                cmocka_unit_test(test_abort_during_pending_response),
+                cmocka_unit_test(test_smuggling_is_refused),
+                cmocka_unit_test(test_later_requests_are_checked_too),
+                cmocka_unit_test(test_chunked_body_is_refused),
+                cmocka_unit_test(test_oversized_body),
+                cmocka_unit_test(test_oversized_headers),
+                cmocka_unit_test(test_largest_headers_pass),
+                cmocka_unit_test(test_slow_header),
+                cmocka_unit_test(test_slow_body),
+                cmocka_unit_test(test_response_that_is_not_taken),
+                cmocka_unit_test(test_pending_request_has_time),
+                cmocka_unit_test(test_many_connections_from_one_address),
+                cmocka_unit_test(test_many_connections),
+                cmocka_unit_test(test_messages),
+                cmocka_unit_test(test_many_messages_at_once),
+                cmocka_unit_test(test_fragments),
+                cmocka_unit_test(test_ping),
+                cmocka_unit_test(test_close_handshake),
+                cmocka_unit_test(test_close_that_is_not_answered),
+                cmocka_unit_test(test_slow_reader),
+                cmocka_unit_test(test_upgrade_refused),
+                cmocka_unit_test(test_slow_handshake),
+                cmocka_unit_test(test_oversized_message),
+                cmocka_unit_test(test_bad_utf8),
+                cmocka_unit_test(test_bad_frames),
+                cmocka_unit_test(test_server_ends_with_connections),
+                cmocka_unit_test(test_stop_accepting),
+                cmocka_unit_test(test_new_limits),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A web server on its own thread, and blocking raw-socket clients to try it with. What the server's handlers
+ * do follows from the path or the message that a client sends; see web-fixture.c. */
+
+#include <stdbool.h>
+
+#include "web/web.h"
+
+typedef struct Fixture Fixture;
+
+Fixture *fixture_new(const WebLimits *limits);
+/* Ends the loop and frees the server with whatever is still connected. */
+void fixture_free(Fixture *fixture);
+
+/* What the handlers have seen so far. */
+typedef struct Seen {
+        unsigned n_requests, n_aborts, n_opens, n_closes, n_slow, n_messages, n_drained;
+        unsigned refused; /* the last code on_refused was asked for */
+        char verb[16], path[256], query[256], body[256], message[256];
+        char authorization[256], traceparent[256], address[64];
+        size_t body_size, message_size;
+        bool binary;
+} Seen;
+void fixture_seen(Fixture *fixture, Seen *ret);
+/* Waits (bounded) until the counter at this offset of Seen has reached n; what it is then. */
+unsigned fixture_wait(Fixture *fixture, size_t counter, unsigned n);
+#define WAIT_SEEN(fixture, counter, n) fixture_wait(fixture, offsetof(Seen, counter), n)
+/* Runs f on the server's thread, and waits for it. */
+void fixture_call(Fixture *fixture, void (*f)(Fixture *fixture, void *argument), void *argument);
+WebServer *fixture_server(Fixture *fixture);
+unsigned fixture_connections(Fixture *fixture);
+
+/* --- clients --- */
+int client_connect(Fixture *fixture);
+void client_send(int fd, const void *data, size_t size);
+void client_send_string(int fd, const char *s);
+/* Sends bytes one at a time with pauses until all are sent or the server closes; how many were. */
+size_t client_send_slowly(int fd, const char *s, unsigned pause_msec);
+/* One response with its body by Content-Length (not read when it answers HEAD); its status, 0 when the
+ * connection closed before. text: the head; body: NUL-terminated; both may be NULL. */
+unsigned client_response(int fd, char **ret_head, char **ret_body, bool head_only);
+/* True when the server closes (bounded wait); drops what comes before. */
+bool client_closed(int fd);
+
+typedef struct Frame {
+        unsigned opcode;
+        bool final;
+        size_t size;
+        char data[70000];
+} Frame;
+int client_websocket(Fixture *fixture);
+/* flags: first byte (FIN, RSV, opcode). */
+void client_frame(int fd, unsigned flags, const void *data, size_t size, bool masked);
+void client_text(int fd, const char *s);
+/* False when the connection closed. */
+bool client_read_frame(int fd, Frame *ret);
+/* The code of the close frame that comes next (others are skipped); 0 when the connection closed without. */
+unsigned client_close_code(int fd);
