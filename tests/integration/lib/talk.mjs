@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** One side of a conversation: sends, repeats what was not answered, and writes down everything. */
 export class Talker {
-  constructor(centrifuge, conversation, name) {
-    this.centrifuge = centrifuge;
+  constructor(client, conversation, name) {
+    this.centrifuge = client.centrifuge;
     this.conversation = conversation;
     this.name = name;
     this.acked = new Map();      // client_msg_id → seq
@@ -17,7 +17,7 @@ export class Talker {
     this.errors = new Map();     // what a send was refused with → how often
     this.duplicates = 0;         // answers that said: stored before
     this.running = false;
-    centrifuge.on('publication', (context) => {
+    this.centrifuge.on('publication', (context) => {
       if (context.channel !== conversation || context.offset === undefined) return;
       this.heard.push({ seq: context.offset, id: context.data.message.client_msg_id, at: performance.now() });
     });
@@ -77,17 +77,6 @@ export class Talker {
       if ((this.heard.at(-1)?.seq ?? 0) >= seq) return;
       await sleep(20);
     }
-  }
-}
-
-/** The whole conversation as the store has it, read page by page. */
-export async function readHistory(api, conversation) {
-  const messages = [];
-  for (let after = 0; ;) {
-    const page = await api.get(`/v1/conversations/${conversation}/messages?after=${after}&limit=1000&oldest=true`);
-    messages.push(...(page.messages ?? []));
-    if (!page.more) return messages;
-    after = page.messages.at(-1).seq;
   }
 }
 
