@@ -37,6 +37,10 @@ typedef struct JsonError {
  * deeper than allowed, or has a name twice in an object; -ENOMEM. The caller calls json_decref(). */
 int json_parse(const char *text, size_t size, json_t **ret, JsonError *error);
 
+/* Is it one JSON value, as json_parse() takes it? Builds nothing, so it is cheap; names that appear twice
+ * and numbers out of range pass. */
+bool json_is_valid(const void *text, size_t size);
+
 static inline void json_decrefpp(json_t **json) {
         json_decref(*json);
 }
