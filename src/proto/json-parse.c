@@ -4,6 +4,21 @@
 #include "proto/json.h"
 #include "schema-tables.h"
 
+/* Out of memory, the parser may drop a character or call a good text bad. So its allocations are watched. */
+static _Thread_local bool allocation_failed;
+
+static void *allocate(size_t size) {
+        void *p = malloc(size);
+
+        if (!p)
+                allocation_failed = true;
+        return p;
+}
+
+__attribute__((constructor)) static void watch_allocations(void) {
+        json_set_alloc_funcs(allocate, free);
+}
+
 /* Where a text nests deeper than allowed, or -1. Looked for before parsing, as the parser recurses. Only
  * brackets outside of strings count; whether all else is right the parser says. */
 static ssize_t find_too_deep(const char *text, size_t size) {
@@ -72,14 +87,18 @@ int json_parse(const char *text, size_t size, json_t **ret, JsonError *error) {
 
         if (size == 0)
                 return fail(error, 1, 1, "the text is empty");
+        const char *nul = memchr(text, 0, size); /* which the parser would overlook behind a value */
+        if (nul)
+                return fail_at(error, text, (size_t) (nul - text), "a NUL character is not allowed");
         ssize_t deep = find_too_deep(text, size);
         if (deep >= 0)
                 return fail_at(error, text, (size_t) deep, "nested too deep");
-        json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+        allocation_failed = false;
+        _cleanup_json_ json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+        if (allocation_failed)
+                return -ENOMEM;
         if (!value)
-                return json_error_code(&e) == json_error_out_of_memory
-                               ? -ENOMEM
-                               : fail(error, e.line, e.column, describe(json_error_code(&e)));
-        *ret = value;
+                return fail(error, e.line, e.column, describe(json_error_code(&e)));
+        *ret = TAKE_PTR(value);
         return 0;
 }

@@ -17,7 +17,9 @@ static bool convert(const MessageInfo *info, const void *text, size_t size, Buff
         arena_init(&arena, 1U << 20);
         int r = json_parse(text, size, &json, &error);
         /* Two parsers agree, but for what only building finds out. */
-        assert_se(r < 0 || json_is_valid(text, size));
+        assert_se(r >= 0 ? json_is_valid(text, size)
+                         : !json_is_valid(text, size) || strstr(error.detail, "twice") ||
+                                   strstr(error.detail, "too large"));
         if (r >= 0)
                 r = json_read_message(&arena, info, json, &message, &error);
         assert_se(arena.used <= arena.limit);

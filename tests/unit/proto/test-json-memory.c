@@ -41,8 +41,8 @@ void *__wrap_realloc(void *p, size_t size) {
 
 static const char text[] = "{\"id\":1,\"connect\":{\"token\":\"t\",\"data\":{\"a\":[1,0.5,\"long enough to "
                            "need another block\"]},"
-                           "\"headers\":{\"a\":\"1\",\"b\":\"2\"},\"subs\":{\"c\":{\"recover\":true,"
-                           "\"offset\":7,\"epoch\":\"e\"}}}}";
+                           "\"subs\":{\"c\":{\"recover\":true,\"epoch\":\"e\",\"offset\":7}},\"headers\":{"
+                           "\"a\":\"1\",\"b\":\"2\"}}}";
 
 static int run(Buffer *out) {
         _cleanup_arena_ Arena arena = {};
@@ -70,8 +70,8 @@ static void test_every_allocation(void **state) {
                 countdown = 0;
                 assert_true(r == 0 || r == -ENOMEM);
                 if (r == 0) {
-                        assert_int_equal(out.size, strlen(text));
-                        assert_memory_equal(out.data, text, out.size);
+                        assert_int_equal(buffer_append(&out, "", 1), 0);
+                        assert_string_equal((char *) out.data, text);
                 }
         }
         assert_true(n > 10);
@@ -117,6 +117,5 @@ int main(void) {
                 cmocka_unit_test(test_every_arena),
                 cmocka_unit_test(test_unpack_every_arena),
         };
-        json_set_alloc_funcs(__wrap_malloc, free);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

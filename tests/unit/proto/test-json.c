@@ -289,6 +289,18 @@ static void test_syntax(void **state) {
         refused(info, "{\"x\":[1,]}", "line 1, column 9: not JSON");
 }
 
+static void test_nul_bytes(void **state) {
+        static const char *const texts[] = {"true\0", "{}\0\0", "\0{}", "{\"id\":\"a\0\"}"};
+        static const size_t sizes[] = {5, 4, 3, 11};
+        json_t *json = NULL;
+        JsonError error;
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                assert_int_equal(json_parse(texts[i], sizes[i], &json, &error), -EBADMSG);
+                assert_non_null(strstr(error.detail, "a NUL character is not allowed"));
+        }
+}
+
 static void test_depth(void **state) {
         _cleanup_json_ json_t *json = NULL;
         char text[2 * JSON_MAX_DEPTH + 3] = "";
@@ -439,6 +451,7 @@ int main(void) {
                 cmocka_unit_test(test_rules),
                 cmocka_unit_test(test_rules_of_binary),
                 cmocka_unit_test(test_syntax),
+                cmocka_unit_test(test_nul_bytes),
                 cmocka_unit_test(test_depth),
                 cmocka_unit_test(test_secrets_stay_secret),
                 cmocka_unit_test(test_long_path_is_cut),
