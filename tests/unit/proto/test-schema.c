@@ -88,7 +88,7 @@ static void test_record(void **state) {
         assert_int_equal(record->version_field, -1);
         assert_int_equal(record->n_indexes, 1);
         assert_true(record->indexes[0].unique);
-        assert_string_equal(fields[record->indexes[0].fields[1]].name, "client_msg_id");
+        assert_string_equal(fields[record->indexes[0].fields[0]].name, "client_msg_id");
         assert_string_equal(
                 sc__user__descriptor.fields[sc__user__info.record->version_field].name, "version");
         assert_null(sc__send_request__info.record);
