@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "socket/socket-role.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "util/fd-util.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+
+#define WEBSOCKET_PATH "/connection/websocket"
+
+/* --- what the web server calls --- */
+
+static bool on_upgrade(const char *origin, const char *host, void *userdata) {
+        SocketRole *role = userdata;
+
+        if (origin_is_allowed(origin, host, role->conf->socket_allowed_origins))
+                return true;
+        log_peer((), LOG_NOTICE, "Refused a WebSocket of the origin %.128s; see AllowedOrigins=.", origin);
+        return false;
+}
+
+static void on_open(WebSocket *socket, void *userdata) {
+        SocketRole *role = userdata;
+        Session *session;
+
+        if (role->draining)
+                return websocket_close(socket, DISCONNECT_SHUTDOWN.code, DISCONNECT_SHUTDOWN.reason);
+        if (session_new(&session, role, socket) < 0)
+                return websocket_close(socket, DISCONNECT_SERVER_ERROR.code, DISCONNECT_SERVER_ERROR.reason);
+        websocket_set_userdata(socket, session);
+        role_process_changed(role->process);
+}
+
+static void on_message(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata) {
+        Session *session = websocket_get_userdata(socket);
+
+        if (session)
+                session_receive(session, data, size, binary);
+}
+
+static void on_close(WebSocket *socket, bool slow, void *userdata) {
+        SocketRole *role = userdata;
+        Session *session = websocket_get_userdata(socket);
+
+        role->statistics.slow += slow;
+        session_free(session);
+        role_process_changed(role->process);
+        if (role->draining && role->n_sessions == 0)
+                role_process_stopped(role->process);
+}
+
+static void on_request(HttpRequest *request, void *userdata) {
+        http_respond(request, 404, "text/plain; charset=utf-8", NULL, 0, "Here are only WebSockets.\n", 26);
+}
+
+static void on_refused(Sc__ErrorCode code, Buffer *body, void *userdata) {
+        const ErrorInfo *error = schema_error(code);
+        char text[256];
+
+        snprintf(text, sizeof(text), "{\"title\":\"%s\",\"status\":%u,\"code\":\"%s\"}", error->title,
+                error->http, error->name);
+        (void) buffer_append_string(body, text);
+}
+
+/* --- origins --- */
+
+/* HOST[:PORT] of scheme://HOST[:PORT]; NULL if it is nothing of that form ("null", for one). */
+static const char *origin_host(const char *origin) {
+        const char *separator = strstr(origin, "://");
+
+        return separator && separator[3] ? separator + 3 : NULL;
+}
+
+bool origin_is_allowed(const char *origin, const char *host, const char *allowed) {
+        if (!origin)
+                return true;
+        if (isempty(allowed)) {
+                const char *from = origin_host(origin);
+                return from && host && strcasecmp(from, host) == 0;
+        }
+        return conf_list_contains(allowed, "*") || conf_list_contains(allowed, origin);
+}
+
+/* --- the role --- */
+
+static void web_limits(const SocketRole *role, WebLimits *ret) {
+        const Conf *conf = role->conf;
+
+        *ret = (WebLimits){
+                .max_body = 0,
+                .max_headers = 8192,
+                .max_message = conf->socket_max_frame,
+                /* Sessions watch their queue themselves, with room for one long reply; this is the last
+                   resort. */
+                .max_queue = conf->socket_max_queue + 3 * SESSION_MAX_REPLY,
+                .request_timeout_usec = conf->socket_handshake_timeout_usec,
+                .max_connections = (unsigned) conf->socket_max_connections,
+                .max_connections_per_address = (unsigned) conf->socket_max_connections_per_address,
+        };
+}
+
+int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
+        static const Client__Reply ping = CLIENT__REPLY__INIT;
+        _cleanup_(socket_role_freep)
+        SocketRole *role = new0(SocketRole, 1);
+
+        if (!role) {
+                token_key_free(key);
+                return -ENOMEM;
+        }
+        role->process = process;
+        role->conf = process->conf;
+        role->key = key;
+        TAILQ_INIT(&role->sessions);
+        for (unsigned i = 0; i < N_CODECS; i++) {
+                role->ping[i] = codec_encode((CodecKind) i, &ping);
+                if (!role->ping[i])
+                        return -ENOMEM;
+        }
+        int r = wheel_init(&role->wheel, process->event, session_due);
+        if (r < 0)
+                return r;
+        r = gateway_new(&role->gateway, role);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(role);
+        return 0;
+}
+
+SocketRole *socket_role_free(SocketRole *role) {
+        if (!role)
+                return NULL;
+        role->draining = false; /* the process ends already */
+        web_server_free(role->server); /* with it all sessions */
+        gateway_free(role->gateway);
+        wheel_done(&role->wheel);
+        for (unsigned i = 0; i < N_CODECS; i++)
+                bytes_unref(role->ping[i]);
+        buffer_done(&role->batch_buffer);
+        token_key_free(role->key);
+        free(role);
+        return NULL;
+}
+
+int socket_role_listen(SocketRole *role, int listen_fd) {
+        static const WebHandlers handlers = {
+                .on_request = on_request,
+                .on_refused = on_refused,
+                .on_upgrade = on_upgrade,
+                .on_open = on_open,
+                .on_message = on_message,
+                .on_close = on_close,
+        };
+        _cleanup_close_ int fd = listen_fd;
+        WebLimits limits;
+
+        if (!role->server) {
+                web_limits(role, &limits);
+                int r = web_server_new(&role->server, role->process->web_loop, role->process->event, &limits,
+                        WEBSOCKET_PATH, &handlers, role);
+                if (r < 0)
+                        return r;
+        }
+        return web_server_listen(role->server, TAKE_FD(fd));
+}
+
+void socket_role_reload(SocketRole *role) {
+        WebLimits limits;
+
+        web_limits(role, &limits);
+        web_server_set_limits(role->server, &limits);
+}
+
+void socket_role_drain(SocketRole *role) {
+        Session *next;
+
+        role->draining = true;
+        if (role->server)
+                web_server_stop_accepting(role->server);
+        for (Session *s = TAILQ_FIRST(&role->sessions); s; s = next) {
+                next = TAILQ_NEXT(s, in_role);
+                session_disconnect(s, DISCONNECT_SHUTDOWN);
+        }
+        if (role->n_sessions == 0)
+                role_process_stopped(role->process);
+}
+
+const char *socket_role_status(SocketRole *role) {
+        size_t n_connected, n_links = gateway_n_links(role->gateway, &n_connected);
+
+        snprintf(role->status, sizeof(role->status),
+                "%u connections of %u users, %u conversations; %zu of %zu group primaries reached",
+                role->n_sessions, HASH_COUNT(role->users), HASH_COUNT(role->channels), n_connected, n_links);
+        return role->status;
+}
+
+size_t socket_role_statistics(SocketRole *role, BusStatistic *ret, size_t max) {
+        const SocketStatistics *s = &role->statistics;
+        const BusStatistic all[] = {
+                {"connections", role->n_sessions},
+                {"connections_signed_in", role->n_connected},
+                {"connections_total", s->connections_total},
+                {"users", HASH_COUNT(role->users)},
+                {"conversations", HASH_COUNT(role->channels)},
+                {"commands_total", s->commands},
+                {"refusals_total", s->refusals},
+                {"deliveries_total", s->deliveries},
+                {"slow_clients_total", s->slow},
+                {"gaps_total", s->gaps},
+                {"reattached_total", s->reattached},
+        };
+        size_t n = MIN(ELEMENTSOF(all), max);
+
+        memcpy(ret, all, n * sizeof(*all));
+        return n;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* stonechat-socket: the program. */
+
+#include "socket/socket-role.h"
+
+static int start(RoleProcess *process, void **ret) {
+        _cleanup_(socket_role_freep)
+        SocketRole *role = NULL;
+        TokenKey *key;
+        int fd, n = 0;
+
+        int r = token_key_load(&key);
+        if (r < 0)
+                return log_error_errno(r, "Failed to load the credential token.key: %m");
+        r = socket_role_new(&role, process, key);
+        if (r < 0)
+                return log_error_errno(r, "Failed to set up: %m");
+        while ((fd = role_process_take_socket(process, "websocket")) >= 0) {
+                r = socket_role_listen(role, fd);
+                if (r < 0)
+                        return log_error_errno(r, "Failed to serve clients: %m");
+                n++;
+        }
+        if (n == 0)
+                return log_error_errno(-ENOENT, "There is no socket of the name websocket to listen on.");
+        *ret = TAKE_PTR(role);
+        return 0;
+}
+
+static void stop(void *role) {
+        socket_role_free(role);
+}
+
+static void reload(void *role) {
+        socket_role_reload(role);
+}
+
+static void drain(void *role) {
+        socket_role_drain(role);
+}
+
+static const char *status(void *role) {
+        return socket_role_status(role);
+}
+
+static size_t statistics(BusStatistic *ret, size_t max, void *role) {
+        return socket_role_statistics(role, ret, max);
+}
+
+static void routes_changed(void *role) {
+        SocketRole *socket_role = role;
+
+        int r = gateway_update_routes(socket_role->gateway);
+        if (r < 0)
+                log_error_errno(r, "Failed to follow the routes: %m");
+}
+
+static const RoleHooks hooks = {
+        .name = "socket",
+        .bus_name = "org.stonechat.Socket",
+        .description = "Serves Stonechat's client connections.",
+        .web = true,
+        .start = start,
+        .stop = stop,
+        .reload = reload,
+        .drain = drain,
+        .status = status,
+        .statistics = statistics,
+        .routes_changed = routes_changed,
+};
+
+int main(int argc, char *argv[]) {
+        return role_main(argc, argv, &hooks);
+}

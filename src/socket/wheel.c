@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "socket/wheel.h"
+
+#include "util/time-util.h"
+
+uint32_t wheel_clock(void) {
+        return (uint32_t) (boottime_usec() / USEC_PER_SEC);
+}
+
+/* Ticks half-way into each second, so that what is due in a second is found in the next and never too early.
+ */
+static int arm(Wheel *wheel) {
+        uint64_t next = ((uint64_t) wheel->now + 1) * USEC_PER_SEC + USEC_PER_SEC / 2;
+
+        int r = sd_event_source_set_time(wheel->timer, next);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_enabled(wheel->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
+        Wheel *wheel = userdata;
+
+        wheel_advance(wheel, wheel_clock());
+        return wheel->n_entries > 0 ? arm(wheel) : 0;
+}
+
+int wheel_init(Wheel *wheel, sd_event *event, void (*due)(WheelEntry *entry, uint32_t now)) {
+        *wheel = (Wheel){.due = due, .now = wheel_clock()};
+        for (unsigned i = 0; i < WHEEL_SLOTS; i++)
+                LIST_INIT(&wheel->slots[i]);
+        int r = sd_event_add_time(
+                event, &wheel->timer, CLOCK_BOOTTIME, UINT64_MAX, USEC_PER_SEC / 10, on_tick, wheel);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_enabled(wheel->timer, SD_EVENT_OFF);
+}
+
+void wheel_done(Wheel *wheel) {
+        wheel->timer = sd_event_source_disable_unref(wheel->timer);
+}
+
+void wheel_remove(Wheel *wheel, WheelEntry *entry) {
+        if (entry->deadline == 0)
+                return;
+        LIST_REMOVE(entry, link);
+        entry->deadline = 0;
+        wheel->n_entries--;
+}
+
+void wheel_set(Wheel *wheel, WheelEntry *entry, uint32_t deadline) {
+        wheel_remove(wheel, entry);
+        if (wheel->n_entries == 0) {
+                wheel->now = wheel_clock();
+                (void) arm(wheel);
+        }
+        if (deadline <= wheel->now)
+                deadline = wheel->now + 1;
+        entry->deadline = deadline;
+        LIST_INSERT_HEAD(&wheel->slots[deadline % WHEEL_SLOTS], entry, link);
+        wheel->n_entries++;
+}
+
+static void advance_slot(Wheel *wheel, unsigned slot, uint32_t now) {
+        LIST_HEAD(, WheelEntry) later = LIST_HEAD_INITIALIZER(later);
+        WheelEntry *entry;
+
+        /* due() may remove this or other entries and add new ones, so take from the head until only later
+         * ones are left. */
+        while ((entry = LIST_FIRST(&wheel->slots[slot]))) {
+                if (entry->deadline > now) {
+                        LIST_REMOVE(entry, link);
+                        LIST_INSERT_HEAD(&later, entry, link);
+                        continue;
+                }
+                wheel_remove(wheel, entry);
+                wheel->due(entry, now);
+        }
+        while ((entry = LIST_FIRST(&later))) {
+                LIST_REMOVE(entry, link);
+                LIST_INSERT_HEAD(&wheel->slots[slot], entry, link);
+        }
+}
+
+void wheel_advance(Wheel *wheel, uint32_t now) {
+        /* After a suspend of the machine one turn over all slots finds everything. */
+        uint32_t from = now - wheel->now > WHEEL_SLOTS ? now - WHEEL_SLOTS : wheel->now;
+
+        if (now <= wheel->now)
+                return;
+        wheel->now = now;
+        for (uint32_t second = from + 1; second <= now; second++)
+                advance_slot(wheel, second % WHEEL_SLOTS, now);
+}
