@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <sysexits.h>
 #include <systemd/sd-daemon.h>
 
 #include "log/message-ids.h"
@@ -437,6 +438,8 @@ int role_main(int argc, char *argv[], const RoleHooks *hooks) {
         if (r <= 0)
                 return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
         r = load_configuration(&process);
+        if (r == -EINVAL)
+                return EX_CONFIG; /* the units do not start it again: it would end in the same way */
         if (r < 0 || check)
                 return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
         r = set_up(&process);
