@@ -9,6 +9,18 @@
 #define BLOCK_SIZE_FIRST 1024U
 #define BLOCK_SIZE_MAX 65536U
 
+/* AddressSanitizer sees a read beyond the end only where the block ends too. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define EXACT_BLOCKS true
+#endif
+#endif
+#if !defined(EXACT_BLOCKS) && defined(__SANITIZE_ADDRESS__)
+#define EXACT_BLOCKS true
+#elif !defined(EXACT_BLOCKS)
+#define EXACT_BLOCKS false
+#endif
+
 struct ArenaBlock {
         ArenaBlock *next;
         size_t size, used; /* of data */
@@ -50,37 +62,34 @@ static ArenaBlock *block_new(size_t size) {
         return block;
 }
 
-/* A block with room for `size` more bytes; the first of the list is the one in use. */
-static ArenaBlock *block_for(Arena *arena, size_t size) {
-        ArenaBlock *current = arena->blocks, *block;
-
-        if (current && current->size - current->used >= size)
-                return current;
+/* A new block with room for `size` bytes; the first of the list is the one in use. */
+static ArenaBlock *add_block(Arena *arena, size_t size) {
+        ArenaBlock *current = arena->blocks;
         size_t usual = current ? MIN(current->size * 2, (size_t) BLOCK_SIZE_MAX) : BLOCK_SIZE_FIRST;
-        if (!current || size <= usual / 4) {
-                block = block_new(MAX(usual, size));
-                if (!block)
-                        return NULL;
-                block->next = current;
-                return arena->blocks = block;
-        }
-        block = block_new(size);
+        bool alone = EXACT_BLOCKS || (current && size > usual / 4);
+        ArenaBlock *block = block_new(alone ? size : MAX(usual, size));
+
         if (!block)
                 return NULL;
-        block->next = current->next;
-        return current->next = block;
+        ArenaBlock **place = alone && current ? &current->next : &arena->blocks;
+        block->next = *place;
+        return *place = block;
 }
 
 static void *allocate(Arena *arena, size_t size, size_t alignment) {
         ArenaBlock *block = arena->blocks;
-        size_t padding = block ? -block->used & (alignment - 1) : 0, needed;
+        size_t padding = block ? -block->used & (alignment - 1) : 0;
 
-        if (__builtin_add_overflow(size, padding, &needed) || needed > arena->limit - arena->used)
+        if (size > arena->limit - arena->used)
                 goto fail;
-        block = block_for(arena, needed);
+        if (EXACT_BLOCKS || !block || block->size - block->used < padding ||
+                block->size - block->used - padding < size) {
+                block = add_block(arena, size);
+                padding = 0;
+        } else if (size + padding > arena->limit - arena->used)
+                goto fail;
         if (!block)
                 goto fail;
-        padding = -block->used & (alignment - 1);
         void *p = block->data + block->used + padding;
         block->used += padding + size;
         arena->used += padding + size;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Bytes → message → checked → JSON → the same message. */
+/* Bytes → message → checked → JSON that reads back. */
 
 #include "pick-message.h"
 #include "proto/json.h"

@@ -8,6 +8,10 @@ HEAD = '''# The methods
 Each can be called over REST and, but for those without a sign-in, by `rpc` of the client socket with the same name and
 the same JSON. A field with its default value (zero, empty, false) is left out of answers. Times are Unix time in
 milliseconds, sizes are bytes. `GET` and `DELETE` take what is not in the path as query parameters.
+
+JSON is UTF-8, at most 32 levels deep; a name twice in one object and the character NUL are refused. Unknown fields are
+ignored, `null` counts as absent. Integers may be given as strings of digits; one above 2⁶³-1 must be, and is answered as
+one. Base64 is the standard alphabet with padding.
 '''
 
 
