@@ -5,3 +5,4 @@
  * groups. */
 
 int conformance_run_writes(void);
+int conformance_run_reads(void);

@@ -4,5 +4,6 @@
 
 int main(void) {
         fixture_config = fixture_config_sqlite;
-        return conformance_run_writes();
+        int n_failed = conformance_run_writes();
+        return n_failed + conformance_run_reads();
 }

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What only the SQLite back end does: its file, its schema, its log. */
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "fixture.h"
+#include "store/record.h"
+#include "store/sqlite-sql.h"
+#include "util/fd-util.h"
+#include "util/string-util.h"
+
+static void exec_sql(Fixture *f, const char *sql) {
+        sqlite3 *db;
+
+        assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+}
+
+static int query_number(Fixture *f, const char *sql) {
+        sqlite3_stmt *statement;
+        sqlite3 *db;
+
+        assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+        int n = sqlite3_column_int(statement, 0);
+        sqlite3_finalize(statement);
+        sqlite3_close(db);
+        return n;
+}
+
+static void test_newer_schema(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(fixture_open(f, NULL), 0);
+        fixture_close(f);
+        assert_int_equal(query_number(f, "PRAGMA user_version"), 1);
+        exec_sql(f, "PRAGMA user_version = 1000000");
+        assert_int_equal(fixture_open(f, NULL), -EUCLEAN);
+        assert_null(f->store);
+        /* Refused, not changed; and the lock is free again. */
+        assert_int_equal(query_number(f, "PRAGMA user_version"), 1000000);
+        exec_sql(f, "PRAGMA user_version = 1");
+        assert_int_equal(fixture_open(f, NULL), 0);
+}
+
+static void test_not_a_database(void **state) {
+        Fixture *f = *state;
+        _cleanup_close_ int fd = open(f->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        char junk[8192];
+
+        memset(junk, 'j', sizeof(junk));
+        assert_int_equal(write(fd, junk, sizeof(junk)), sizeof(junk));
+        assert_int_equal(fixture_open(f, NULL), -EIO);
+        free(f->path);
+        f->path = strdup("/nonexistent/directory/test.db");
+        assert_int_equal(fixture_open(f, NULL), -ENOENT);
+}
+
+/* An earlier version of User, without its last two fields. */
+static MessageInfo old_user(ProtobufCMessageDescriptor *descriptor, RecordInfo *record) {
+        MessageInfo info = sc__user__info;
+
+        *descriptor = sc__user__descriptor;
+        descriptor->n_fields -= 2;
+        *record = *info.record;
+        record->version_field = -1;
+        info.descriptor = descriptor;
+        info.record = record;
+        return info;
+}
+
+static void test_new_columns(void **state) {
+        Fixture *f = *state;
+        ProtobufCMessageDescriptor descriptor;
+        RecordInfo record;
+        MessageInfo old = old_user(&descriptor, &record);
+        Sc__User user = SC__USER__INIT;
+
+        user.id = user.username = (char *) "ada";
+        user.display_name = (char *) "Ada";
+        user.version = 7; /* not stored */
+        assert_int_equal(fixture_open(f, (const MessageInfo *const[]){&old, NULL}), 0);
+        assert_int_equal(fixture_write_one(f, STORE_INSERT, &old, &user), 0);
+        fixture_close(f);
+        assert_int_equal(query_number(f, "SELECT count(*) FROM pragma_table_info('users')"), 3);
+
+        assert_int_equal(fixture_open(f, NULL), 0);
+        Sc__User *found = (Sc__User *) fixture_get(f, &sc__user__info, &user);
+        assert_non_null(found);
+        assert_string_equal(found->display_name, "Ada");
+        assert_true(found->created_at == 0 && found->version == 0);
+        found->created_at = 5;
+        assert_int_equal(fixture_write_one(f, STORE_UPDATE, &sc__user__info, found), 0);
+        sc__user__free_unpacked(found, NULL);
+        fixture_close(f);
+
+        /* The old program still finds its way around the new file. */
+        assert_int_equal(fixture_open(f, (const MessageInfo *const[]){&old, NULL}), 0);
+        user.display_name = (char *) "Ada L.";
+        assert_int_equal(fixture_write_one(f, STORE_UPDATE, &old, &user), 0);
+        assert_int_equal(query_number(f, "SELECT created_at FROM users"), 5);
+}
+
+static void test_file_modes(void **state) {
+        static const char *const suffixes[] = {"", "-wal", "-shm", ".lock"};
+        Fixture *f = *state;
+
+        assert_int_equal(fixture_append_text(f, "c", 0, "a", "1", "one").r, 0);
+        FOREACH_ARRAY(suffix, suffixes, ELEMENTSOF(suffixes)) {
+                _cleanup_free_ char *path = format_string("%s%s", f->path, *suffix);
+                struct stat st;
+                assert_int_equal(stat(path, &st), 0);
+                assert_int_equal(st.st_mode & 0777, 0600);
+        }
+}
+
+/* Each thread's connection must be the kind it is meant to be. */
+static void test_durability_settings(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(
+                query_number(f, "SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'"), 1);
+        assert_int_equal(query_number(f, "PRAGMA page_size"), 4096);
+}
+
+/* No scan of a whole table, and no sorting, for what the roles ask. */
+static void assert_plan(Fixture *f, const StatementShape *shape, const char *expected) {
+        char *sql = sql_statement(shape), *explain = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", sql);
+        sqlite3_stmt *statement;
+        sqlite3 *db;
+
+        assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_prepare_v2(db, explain, -1, &statement, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+        assert_non_null(strstr((const char *) sqlite3_column_text(statement, 3), expected));
+        assert_int_equal(sqlite3_step(statement), SQLITE_DONE);
+        sqlite3_finalize(statement);
+        sqlite3_close(db);
+        sqlite3_free(explain);
+        sqlite3_free(sql);
+}
+
+static void test_plans(void **state) {
+        Fixture *f = *state;
+        const MessageInfo *m = &sc__message__info;
+        StatementShape page = {.info = m,
+                .index = &m->record->key,
+                .kind = STATEMENT_SELECT,
+                .n_prefix = 1,
+                .exclude_field = -1,
+                .before = true,
+                .descending = true};
+
+        assert_plan(f, &page, "SEARCH messages USING PRIMARY KEY (conversation=? AND seq<?)");
+        page.before = false;
+        page.after = true;
+        page.exclude_field = 2;
+        assert_plan(f, &page, "SEARCH messages USING PRIMARY KEY (conversation=? AND seq>?)");
+        const StatementShape by_id = {.info = m,
+                .index = m->record->indexes,
+                .kind = STATEMENT_SELECT,
+                .n_prefix = 2,
+                .exclude_field = -1};
+        assert_plan(f, &by_id, "USING INDEX messages_by_client_id (client_msg_id=? AND sender=?)");
+        const StatementShape by_user = {.info = &sc__member__info,
+                .index = sc__member__info.record->indexes,
+                .kind = STATEMENT_SELECT,
+                .n_prefix = 1,
+                .exclude_field = -1,
+                .after = true};
+        assert_plan(f, &by_user, "USING INDEX members_by_user (user=? AND conversation>?)");
+        const StatementShape last = {.info = m, .kind = STATEMENT_LAST};
+        assert_plan(f, &last, "SEARCH messages USING PRIMARY KEY (conversation=?)");
+}
+
+/* Overwrites part of an index with what the table does not say. */
+static void test_check_finds_damage(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(fixture_append_text(f, "c", 0, "a", "1", "one").r, 0);
+        exec_sql(f, "PRAGMA writable_schema = ON;"
+                    "UPDATE sqlite_schema SET sql = replace(sql, '<> ''''', '<> ''1''')"
+                    " WHERE name = 'messages_by_client_id'");
+        Checked checked = fixture_check(f);
+        assert_int_equal(checked.r, 0);
+        assert_true(checked.n_findings > 0);
+}
+
+/* The log is as small as it gets after closing, and does not grow without end under load. */
+static void test_log_is_bounded(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *log = format_string("%s-wal", f->path);
+        static char text[60001];
+        uint64_t seq = 0;
+        struct stat st;
+        off_t largest = 0;
+
+        memset(text, 'x', sizeof(text) - 1);
+        for (unsigned i = 0; i < 2500; i++) { /* 150 MB */
+                char id[8];
+                snprintf(id, sizeof(id), "%u", i);
+                Appended a = fixture_append_text(f, "c", seq, "a", id, text);
+                assert_int_equal(a.r, 0);
+                seq = a.last_seq;
+                assert_int_equal(stat(log, &st), 0);
+                largest = MAX(largest, st.st_size);
+        }
+        assert_in_range(largest, 1, 100 * 1024 * 1024);
+        fixture_close(f);
+        assert_int_equal(stat(log, &st), -1);
+        assert_int_equal(fixture_open(f, NULL), 0);
+        assert_int_equal(fixture_append_text(f, "c", seq, "a", "last", "x").last_seq, seq + 1);
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_newer_schema, fixture_setup_closed, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_not_a_database, fixture_setup_closed, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_new_columns, fixture_setup_closed, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_file_modes, fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_durability_settings, fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_plans, fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_check_finds_damage, fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_log_is_bounded, fixture_setup, fixture_teardown),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
