@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the arbiter concludes from what systemd says: which units are healthy, whether this host is, and the
+ * epoch of the group primary. Pure: arbiter_step() takes an event and the time and answers what to do; the
+ * daemon, tests and simulators run the same code.
+ *
+ * A unit is healthy as long as nothing is known to be wrong with it:
+ *   failed                   once it stands ARBITER_FAILED_USEC: systemd passes through it before a restart
+ *   flapping                 restarted ARBITER_FLAPPING_RESTARTS times within ARBITER_FLAPPING_USEC
+ *   activating, deactivating after ARBITER_TRANSITION_USEC without an end (a oneshot may take its time);
+ * until then the last verdict stands, so that a unit that systemd restarts in time stays healthy its own
+ * word             the role's property Healthy is false One that was stopped, or has not been needed yet, is
+ * not unhealthy. The host is, if one of its role's units is unhealthy, or if its group role neither runs nor
+ * has a socket that would start it. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "util/macro.h"
+#include "util/time-util.h"
+
+#define ARBITER_MAX_UNITS 128U
+#define ARBITER_FAILED_USEC (1 * USEC_PER_SEC)
+#define ARBITER_FLAPPING_RESTARTS 3U
+#define ARBITER_FLAPPING_USEC (60 * USEC_PER_SEC)
+#define ARBITER_TRANSITION_USEC (30 * USEC_PER_SEC)
+#define ARBITER_GROUP_SERVICE "stonechat-group.service"
+#define ARBITER_GROUP_SOCKET "stonechat-group.socket"
+
+/* One reading of a unit's properties; zero-initialise it. Strings that are longer are cut. */
+typedef struct UnitReading {
+        char name[256];
+        char active[16], sub[32], result[32];
+        uint32_t n_restarts;
+        char invocation[33]; /* hexadecimal, empty: never started */
+        uint64_t since_usec; /* of the last change of state; CLOCK_REALTIME, for people */
+        uint64_t started_usec; /* of the main process; CLOCK_REALTIME */
+        char status[256]; /* STATUS= of sd_notify() */
+        char bus_name[256]; /* BusName=, empty: none */
+        bool oneshot;
+} UnitReading;
+
+typedef enum RoleWord {
+        ROLE_WORD_UNKNOWN,
+        ROLE_WORD_HEALTHY,
+        ROLE_WORD_UNHEALTHY,
+} RoleWord;
+
+typedef struct UnitHealth {
+        UnitReading reading;
+        RoleWord word; /* what the role says of itself */
+        bool healthy;
+        char reason[320]; /* empty if healthy */
+        uint64_t state_since; /* boottime: first seen in this state of this incarnation */
+        uint64_t restarts[ARBITER_FLAPPING_RESTARTS]; /* boottime of the last ones, newest first; 0: none */
+        UT_hash_handle hh; /* by reading.name */
+} UnitHealth;
+
+typedef struct ArbiterState {
+        UnitHealth *units;
+        bool healthy; /* this host */
+        uint64_t epoch; /* of the group primary; grows with every incarnation, 0: none was seen yet */
+        char primary[33]; /* its incarnation: the invocation id */
+} ArbiterState;
+
+typedef enum ArbiterEventType {
+        ARBITER_EVENT_READING,
+        ARBITER_EVENT_GONE, /* systemd no longer knows the unit */
+        ARBITER_EVENT_WORD,
+        ARBITER_EVENT_TICK, /* time has passed */
+} ArbiterEventType;
+
+typedef struct ArbiterEvent {
+        ArbiterEventType type;
+        const UnitReading *reading;
+        const char *name; /* of GONE and WORD */
+        RoleWord word;
+} ArbiterEvent;
+
+/* What to do now. Pointers are valid until the next step. */
+typedef struct ArbiterActions {
+        bool publish_units, publish_health, publish_routes;
+        size_t n_verdicts;
+        const UnitHealth *verdicts[ARBITER_MAX_UNITS]; /* units whose health has changed: log it */
+        uint64_t wake_at; /* boottime of the next tick that may change something; USEC_INFINITY: none */
+} ArbiterActions;
+
+/* `now` is boottime_usec(). -ENOBUFS above ARBITER_MAX_UNITS units, -ENOMEM; the state is as before then. */
+int arbiter_step(ArbiterState *state, const ArbiterEvent *event, uint64_t now, ArbiterActions *ret);
+void arbiter_state_done(ArbiterState *state);
