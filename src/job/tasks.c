@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "job/job.h"
+#include "log/log.h"
+#include "log/message-ids.h"
+#include "schema-tables.h"
+
+/* Sessions deleted by one call: short enough that users do not notice. */
+#define PURGE_BATCH 500U
+#define RESPONSE_ARENA (1U << 20)
+
+static int purge_batch(Job *job, uint64_t *deleted, bool *ret_more) {
+        Sc__SessionPurgeRequest request = SC__SESSION_PURGE_REQUEST__INIT;
+        _cleanup_arena_ Arena arena;
+        ProtobufCMessage *message;
+
+        arena_init(&arena, RESPONSE_ARENA);
+        request.limit = PURGE_BATCH;
+        int r = job_call(job, &method_session_purge, &request.base, &arena, &message);
+        if (r < 0)
+                return r;
+        const Sc__SessionPurgeResponse *response = (const Sc__SessionPurgeResponse *) message;
+        if (response->more && response->deleted == 0)
+                return log_error_errno(
+                        -EREMOTEIO, "The api role deleted nothing and says that there is more to delete.");
+        *deleted += response->deleted;
+        *ret_more = response->more;
+        return 0;
+}
+
+static int purge_expired_sessions(Job *job) {
+        uint64_t deleted = 0;
+        bool more = true;
+
+        while (more) {
+                int r = purge_batch(job, &deleted, &more);
+                if (r < 0)
+                        return r;
+        }
+        log_with((.message_id = MESSAGE_ID_SESSIONS_PURGED, .trace = &job->trace), LOG_INFO,
+                "Deleted %" PRIu64 " expired sessions.", deleted);
+        return 0;
+}
+
+/* 1 if the store is damaged. */
+static int check_store(Job *job, const MethodInfo *method, const char *store) {
+        Sc__StoreCheckRequest request = SC__STORE_CHECK_REQUEST__INIT;
+        _cleanup_arena_ Arena arena;
+        ProtobufCMessage *message;
+
+        arena_init(&arena, RESPONSE_ARENA);
+        int r = job_call(job, method, &request.base, &arena, &message);
+        if (r < 0)
+                return r;
+        const Sc__StoreCheckResponse *response = (const Sc__StoreCheckResponse *) message;
+        for (size_t i = 0; i < response->n_findings; i++)
+                log_with((.trace = &job->trace), LOG_ERR, "%s: %s", store, response->findings[i]);
+        if (!response->ok) {
+                log_with((.message_id = MESSAGE_ID_STORE_INTEGRITY_FAILED, .trace = &job->trace), LOG_ERR,
+                        "%s is damaged: the check reports %zu findings.", store, response->n_findings);
+                return 1;
+        }
+        log_with((.message_id = MESSAGE_ID_STORE_INTEGRITY_OK, .trace = &job->trace), LOG_INFO,
+                "%s is in order (%" PRIu64 " pages).", store, response->pages);
+        return 0;
+}
+
+/* Both are checked, whatever the first one's result. */
+static int check_integrity(Job *job) {
+        int accounts = check_store(job, &method_accounts_check, "accounts.db");
+        int conversations = check_store(job, &method_conversations_check, "conversations.db");
+
+        return accounts < 0 ? accounts : conversations < 0 ? conversations : MAX(accounts, conversations);
+}
+
+const JobTask job_tasks[] = {
+        {"expired-sessions", "Delete sessions whose refresh token has expired", purge_expired_sessions},
+        {"integrity-check", "Check the integrity of accounts.db and conversations.db", check_integrity},
+        {},
+};

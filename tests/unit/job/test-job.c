@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The tasks against roles that answer what a script says, over real sockets. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "job/job.h"
+#include "log/log.h"
+#include "schema-tables.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+
+static struct {
+        unsigned n_purges, n_accounts, n_conversations;
+        uint32_t left; /* expired sessions */
+        bool lie, refuse, damaged;
+} script;
+
+static void purge(Call *call, const ProtobufCMessage *message) {
+        const Sc__SessionPurgeRequest *request = (const Sc__SessionPurgeRequest *) message;
+        Sc__SessionPurgeResponse response = SC__SESSION_PURGE_RESPONSE__INIT;
+
+        script.n_purges++;
+        if (script.refuse) {
+                call_fail(call, ERROR_STORAGE_FULL, "accounts.db");
+                return;
+        }
+        assert_true(request->limit > 0);
+        response.deleted = script.lie ? 0 : MIN(script.left, request->limit);
+        script.left -= response.deleted;
+        response.more = script.left > 0;
+        call_return(call, &response.base);
+}
+
+static void answer_check(Call *call, bool ok) {
+        Sc__StoreCheckResponse response = SC__STORE_CHECK_RESPONSE__INIT;
+        char *findings[] = {(char *) "row 7 missing from index"};
+
+        response.ok = ok;
+        response.pages = 12;
+        if (!ok) {
+                response.findings = findings;
+                response.n_findings = 1;
+        }
+        call_return(call, &response.base);
+}
+
+static void check_accounts(Call *call, const ProtobufCMessage *message) {
+        script.n_accounts++;
+        answer_check(call, !script.damaged);
+}
+
+static void check_conversations(Call *call, const ProtobufCMessage *message) {
+        script.n_conversations++;
+        answer_check(call, true);
+}
+
+static const MethodBinding api_bindings[] = {
+        {&method_session_purge, purge}, {&method_accounts_check, check_accounts}, {}};
+static const MethodBinding group_bindings[] = {{&method_conversations_check, check_conversations}, {}};
+
+typedef struct Fixture {
+        char directory[64];
+        sd_event *event;
+        Routes *routes;
+        Dispatcher *api, *group;
+        Job *job;
+} Fixture;
+
+static Dispatcher *serve(Fixture *f, const MethodBinding *bindings, Role role) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        Dispatcher *dispatcher = NULL;
+
+        strcpy(address.sun_path, routes_address(f->routes, role, NULL));
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
+        assert_int_equal(listen(fd, 8), 0);
+        assert_int_equal(dispatcher_new(&dispatcher, f->event, f->routes, bindings, USEC_PER_SEC), 0);
+        assert_int_equal(dispatcher_serve(dispatcher, fd, NULL), 0);
+        return dispatcher;
+}
+
+static int set_up(void **state) {
+        Fixture *f = new0(Fixture, 1);
+
+        memset(&script, 0, sizeof(script));
+        strcpy(f->directory, "/tmp/test-job-XXXXXX");
+        assert_non_null(mkdtemp(f->directory));
+        setenv("STONECHAT_RUNTIME_DIRECTORY", f->directory, true);
+        assert_true(sd_event_new(&f->event) >= 0);
+        assert_int_equal(routes_new(&f->routes, NULL, NULL, NULL), 0);
+        f->api = serve(f, api_bindings, ROLE_API);
+        f->group = serve(f, group_bindings, ROLE_GROUP);
+        assert_int_equal(job_new(&f->job, f->event), 0);
+        *state = f;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        Fixture *f = *state;
+
+        job_free(f->job);
+        dispatcher_free(f->api);
+        dispatcher_free(f->group);
+        (void) unlink(routes_address(f->routes, ROLE_API, NULL));
+        (void) unlink(routes_address(f->routes, ROLE_GROUP, NULL));
+        rmdir(f->directory);
+        routes_free(f->routes);
+        sd_event_unref(f->event);
+        free(f);
+        return 0;
+}
+
+static int run(Fixture *f, const char *name) {
+        const JobTask *task = job_find_task(name);
+        assert_non_null(task);
+        return task->run(f->job);
+}
+
+static void test_find(void **state) {
+        assert_null(job_find_task("no-such-task"));
+        assert_null(job_find_task(""));
+}
+
+static void test_purge(void **state) {
+        Fixture *f = *state;
+
+        script.left = 1201;
+        assert_int_equal(run(f, "expired-sessions"), 0);
+        assert_int_equal(script.left, 0);
+        assert_true(script.n_purges > 1);
+}
+
+static void test_purge_failures(void **state) {
+        Fixture *f = *state;
+
+        script.left = 10;
+        script.lie = true; /* an endless loop otherwise */
+        assert_int_equal(run(f, "expired-sessions"), -EREMOTEIO);
+        script.refuse = true;
+        assert_int_equal(run(f, "expired-sessions"), -EREMOTEIO);
+        assert_int_equal(script.n_purges, 2);
+}
+
+static void test_check(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(run(f, "integrity-check"), 0);
+        script.damaged = true;
+        assert_int_equal(run(f, "integrity-check"), 1);
+        assert_int_equal(script.n_accounts, 2);
+        assert_int_equal(script.n_conversations, 2); /* the other one is checked all the same */
+}
+
+static void test_no_role(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(unlink(routes_address(f->routes, ROLE_API, NULL)), 0);
+        assert_int_equal(run(f, "integrity-check"), -ENXIO);
+        assert_int_equal(script.n_conversations, 1);
+}
+
+int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+        const struct CMUnitTest tests[] = {
+                TEST(test_find),
+                TEST(test_purge),
+                TEST(test_purge_failures),
+                TEST(test_check),
+                TEST(test_no_role),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
