@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* session.kick and conversations.check: what other roles ask. */
+/* session.kick, conversations.check and group.ping: what other roles ask. */
 
 #include "group/fanout.h"
 #include "service-handlers.h"
@@ -33,4 +33,10 @@ void handle_conversations_check(Call *call, const Sc__StoreCheckRequest *request
         r = store_check(role->store, on_checked, call);
         if (r < 0)
                 call_fail_errno(call, r, "check the store");
+}
+
+void handle_group_ping(Call *call, const Sc__GroupPingRequest *request) {
+        static const Sc__GroupPingResponse response = SC__GROUP_PING_RESPONSE__INIT;
+
+        call_return(call, &response.base);
 }

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/api-role.h"
+
+int main(int argc, char *argv[]) {
+        static const RoleHooks hooks = {
+                .name = "api",
+                .bus_name = "org.stonechat.Api",
+                .description = "Serves Stonechat's REST interface, and owns accounts and sessions.",
+                .methods = api_methods,
+                .web = true,
+                .start = api_start,
+                .stop = api_stop,
+                .reload = api_reload,
+                .healthy = api_healthy,
+                .alive = api_alive,
+                .status = api_status,
+                .statistics = api_statistics,
+                .drain = api_drain,
+        };
+
+        return role_main(argc, argv, &hooks);
+}
