@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/listen.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -51,6 +52,8 @@ int listen_sockets_new(ListenSockets **ret) {
                         close(fd);
                         continue;
                 }
+                /* systemd hands them over blocking; accepting until there is no more would block the loop. */
+                (void) fcntl(fd, F_SETFL, O_NONBLOCK);
                 int r = add_socket(sockets, names[i], fd);
                 if (r < 0)
                         log_warning_errno(r, "More than %u activated sockets, closing one: %m", LISTEN_MAX);
