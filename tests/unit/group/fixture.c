@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+/* cmocka needs the above */
+#include <ftw.h>
+#include <cmocka.h>
+
+#include "service/dispatcher.h"
+#include "util/string-util.h"
+
+#define ARENA_LIMIT (16U << 20)
+
+static ProtobufCMessage *copy(const ProtobufCMessage *message) {
+        size_t size = protobuf_c_message_get_packed_size(message);
+        uint8_t *packed = malloc(size + 1);
+
+        protobuf_c_message_pack(message, packed);
+        ProtobufCMessage *result = protobuf_c_message_unpack(message->descriptor, NULL, size, packed);
+        free(packed);
+        assert_non_null(result);
+        return result;
+}
+
+/* --- the ports --- */
+
+static void push(void *gateway, const char *method, const Trace *trace, const void *payload, size_t size,
+        void *userdata) {
+        Fixture *f = userdata;
+        const ProtobufCMessageDescriptor *descriptor = streq(method, "deliver") ? &sc__deliver__descriptor
+                                                       : streq(method, "membership")
+                                                               ? &sc__membership_changed__descriptor
+                                                               : &sc__kick__descriptor;
+
+        assert_true(f->n_pushes < MAX_PUSHES);
+        f->pushes[f->n_pushes++] =
+                (Push){gateway, method, protobuf_c_message_unpack(descriptor, NULL, size, payload)};
+}
+
+static int find_user(const char *user, const Trace *trace, const Sc__Caller *caller, CallDone done,
+        void *done_userdata, void *userdata) {
+        Fixture *f = userdata;
+        Sc__Profile profile = SC__PROFILE__INIT;
+
+        if (f->hold_lookups) {
+                f->held.done = done;
+                f->held.userdata = done_userdata;
+                return 0;
+        }
+        if (startswith(user, "nobody"))
+                done(NULL, ERROR_USER_NOT_FOUND, "", NULL, done_userdata);
+        else
+                done(NULL, ERROR_NONE, NULL, &profile.base, done_userdata);
+        return 0;
+}
+
+static void changed(void *userdata) {
+        ((Fixture *) userdata)->n_changed++;
+}
+
+/* --- set up, tear down --- */
+
+static void report(const char *problem, void *userdata) {
+        fail_msg("%s", problem);
+}
+
+void fixture_open_role(Fixture *f) {
+        char path[128];
+
+        snprintf(path, sizeof path, "%s/conversations.db", f->directory);
+        assert_int_equal(
+                group_role_new(&f->role, f->event, f->conf, path,
+                        &(GroupPorts){
+                                .push = push, .find_user = find_user, .changed = changed, .userdata = f}),
+                0);
+}
+
+void fixture_close_role(Fixture *f) {
+        f->role = group_role_free(f->role);
+}
+
+void fixture_restart(Fixture *f) {
+        fixture_close_role(f);
+        fixture_open_role(f);
+}
+
+int fixture_setup(void **state) {
+        static const char *const no_directories[] = {NULL};
+        Fixture *f = new0(Fixture, 1);
+
+        snprintf(f->directory, sizeof f->directory, "/tmp/test-group-XXXXXX");
+        assert_non_null(mkdtemp(f->directory));
+        assert_int_equal(conf_load(&(ConfSource){.dirs = no_directories}, report, NULL, &f->conf), 0);
+        assert_true(sd_event_new(&f->event) >= 0);
+        fixture_open_role(f);
+        *state = f;
+        return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+        return remove(path);
+}
+
+int fixture_teardown(void **state) {
+        Fixture *f = *state;
+
+        fixture_close_role(f);
+        for (size_t i = 0; i < f->n_pushes; i++)
+                protobuf_c_message_free_unpacked(f->pushes[i].message, NULL);
+        for (size_t i = 0; i < f->n_answers; i++) {
+                assert_true(f->answers[i]->done);
+                protobuf_c_message_free_unpacked(f->answers[i]->response, NULL);
+                free(f->answers[i]);
+        }
+        sd_event_unref(f->event);
+        conf_free(f->conf);
+        nftw(f->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+        free(f);
+        return 0;
+}
+
+/* --- calls --- */
+
+static void on_done(Call *call, Sc__ErrorCode code, const char *detail, const ProtobufCMessage *response,
+        void *userdata) {
+        Answer *answer = userdata;
+
+        assert_false(answer->done);
+        answer->done = true;
+        answer->code = code;
+        snprintf(answer->detail, sizeof answer->detail, "%s", strempty(detail));
+        if (response)
+                answer->response = copy(response);
+}
+
+Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gateway, const void *request) {
+        Answer *answer = new0(Answer, 1);
+        Call *call = call_new(method, ARENA_LIMIT, on_done, answer);
+        size_t size = protobuf_c_message_get_packed_size(request);
+        uint8_t *packed = malloc(size + 1);
+
+        assert_true(f->n_answers < ELEMENTSOF(f->answers));
+        f->answers[f->n_answers++] = answer;
+        protobuf_c_message_pack(request, packed);
+        assert_int_equal(
+                arena_unpack(&call->arena, method->request->descriptor, packed, size, &call->request), 0);
+        free(packed);
+        call->caller.user = arena_strdup(&call->arena, user);
+        call->role = f->role;
+        call->origin = gateway;
+        for (const MethodBinding *b = group_methods; b->method; b++)
+                if (b->method == method) {
+                        b->handler(call, call->request);
+                        return answer;
+                }
+        fail_msg("no method %s", method->name);
+        return NULL;
+}
+
+void finish(Fixture *f, const Answer *answer) {
+        for (unsigned i = 0; !answer->done && i < 10000; i++)
+                assert_true(sd_event_run(f->event, 1000 * 1000) >= 0);
+        assert_true(answer->done);
+}
+
+void settle(Fixture *f) {
+        while (sd_event_run(f->event, 30 * 1000) > 0)
+                ;
+}
+
+void *ask(Fixture *f, const MethodInfo *method, const char *user, const void *request) {
+        Answer *answer = begin(f, method, user, NULL, request);
+
+        finish(f, answer);
+        if (answer->code != ERROR_NONE)
+                fail_msg("%s: %s: %s", method->name, schema_error(answer->code)->name, answer->detail);
+        return answer->response;
+}
+
+void ask_refused(
+        Fixture *f, const MethodInfo *method, const char *user, const void *request, Sc__ErrorCode code) {
+        Answer *answer = begin(f, method, user, NULL, request);
+
+        finish(f, answer);
+        assert_string_equal(schema_error(answer->code)->name, schema_error(code)->name);
+}
+
+/* --- shorthands --- */
+
+const char *open_direct(Fixture *f, const char *user, const char *other) {
+        Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+
+        request.user = (char *) other;
+        const Sc__ConversationView *view = ask(f, &method_conversation_open_direct, user, &request);
+        assert_non_null(view->conversation);
+        return view->conversation->id;
+}
+
+const Sc__AttachResponse *attach(Fixture *f, void *gateway, const char *client, const char *user,
+        Sc__Position **positions, size_t n) {
+        Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
+
+        request.client = (char *) client;
+        request.user = (char *) user;
+        request.device = (char *) "phone";
+        request.session = (char *) "s";
+        request.positions = positions;
+        request.n_positions = n;
+        Answer *answer = begin(f, &method_gateway_attach, "", gateway, &request);
+        finish(f, answer);
+        assert_int_equal(answer->code, ERROR_NONE);
+        return (const Sc__AttachResponse *) answer->response;
+}
+
+const Sc__Subscription *find_subscription(const Sc__AttachResponse *response, const char *conversation) {
+        for (size_t i = 0; i < response->n_subscriptions; i++)
+                if (streq(response->subscriptions[i]->conversation, conversation))
+                        return response->subscriptions[i];
+        return NULL;
+}
+
+Sc__SendRequest text_request(const char *conversation, const char *client_msg_id, const char *text) {
+        Sc__SendRequest request = SC__SEND_REQUEST__INIT;
+
+        request.conversation = (char *) conversation;
+        request.client_msg_id = (char *) client_msg_id;
+        request.body_case = SC__SEND_REQUEST__BODY_TEXT;
+        request.text = (char *) text;
+        return request;
+}
+
+const Sc__SendResponse *send_text(Fixture *f, const char *user, const char *conversation,
+        const char *client_msg_id, const char *text) {
+        Sc__SendRequest request = text_request(conversation, client_msg_id, text);
+        return ask(f, &method_message_send, user, &request);
+}
+
+size_t delivered(const Fixture *f, const void *gateway, const char *conversation, const Sc__Message **ret) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < f->n_pushes; i++) {
+                const Sc__Deliver *deliver = (const Sc__Deliver *) f->pushes[i].message;
+
+                if (f->pushes[i].gateway != gateway || !streq(f->pushes[i].method, "deliver") ||
+                        !streq(deliver->conversation, conversation) ||
+                        deliver->update->what_case != SC__UPDATE__WHAT_MESSAGE)
+                        continue;
+                ret[n++] = deliver->update->message;
+        }
+        return n;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A group role on a real store in a directory of its own; gateways and the api role are made up. */
+
+#include <systemd/sd-event.h>
+
+#include "group/group-role.h"
+#include "schema-tables.h"
+
+#define MAX_PUSHES 4096U
+
+/* One push, as a gateway got it. */
+typedef struct Push {
+        void *gateway;
+        const char *method;
+        ProtobufCMessage *message; /* Deliver, MembershipChanged or Kick */
+} Push;
+
+/* What a call was answered. */
+typedef struct Answer {
+        bool done;
+        Sc__ErrorCode code;
+        char detail[200];
+        ProtobufCMessage *response;
+} Answer;
+
+typedef struct Fixture {
+        sd_event *event;
+        Conf *conf;
+        char directory[64];
+        GroupRole *role;
+        Push pushes[MAX_PUSHES];
+        size_t n_pushes;
+        unsigned n_changed;
+        bool hold_lookups; /* the api role does not answer */
+        struct {
+                CallDone done;
+                void *userdata;
+        } held;
+        Answer *answers[4096]; /* freed in the end */
+        size_t n_answers;
+} Fixture;
+
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+/* Ends the role and begins a new one on the same store. */
+void fixture_restart(Fixture *f);
+void fixture_open_role(Fixture *f);
+void fixture_close_role(Fixture *f);
+
+/* Begins a call; the answer is complete once ->done. `gateway` may be NULL. */
+Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gateway, const void *request);
+/* Runs the loop until this one is answered. */
+void finish(Fixture *f, const Answer *answer);
+/* Runs the loop until nothing happens any more. */
+void settle(Fixture *f);
+/* Begins and finishes; fails the test unless the outcome is this. Answers the response. */
+void *ask(Fixture *f, const MethodInfo *method, const char *user, const void *request);
+void ask_refused(
+        Fixture *f, const MethodInfo *method, const char *user, const void *request, Sc__ErrorCode code);
+
+/* --- shorthands --- */
+const char *open_direct(Fixture *f, const char *user, const char *other);
+const Sc__AttachResponse *attach(
+        Fixture *f, void *gateway, const char *client, const char *user, Sc__Position **positions, size_t n);
+const Sc__Subscription *find_subscription(const Sc__AttachResponse *response, const char *conversation);
+Sc__SendRequest text_request(const char *conversation, const char *client_msg_id, const char *text);
+const Sc__SendResponse *send_text(
+        Fixture *f, const char *user, const char *conversation, const char *client_msg_id, const char *text);
+/* Messages delivered to the gateway in this conversation, in order; answers their number. */
+size_t delivered(const Fixture *f, const void *gateway, const char *conversation, const Sc__Message **ret);

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Sending, delivery, history, recovery. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+#include "fixture.h"
+#include "group/attach.h"
+#include "rpc/rpc.h"
+#include "util/string-util.h"
+
+static char gateway_1, gateway_2;
+
+/* --- sending --- */
+
+static void test_send(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+
+        const Sc__SendResponse *first = send_text(f, "ada", conversation, "m1", "hello");
+        assert_int_equal(first->seq, 1);
+        assert_string_equal(first->conversation, conversation);
+        assert_string_equal(first->client_msg_id, "m1");
+        assert_true(first->created_at > 0);
+        assert_false(first->duplicate);
+        assert_int_equal(send_text(f, "bob", conversation, "m1", "hi")->seq, 2);
+        /* After a restart it goes on where it was. */
+        fixture_restart(f);
+        assert_int_equal(send_text(f, "ada", conversation, "m2", "again")->seq, 3);
+}
+
+static void test_made_id(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        const Sc__SendResponse *one = send_text(f, "ada", conversation, "", "hello");
+        const Sc__SendResponse *two = send_text(f, "ada", conversation, "", "hello");
+
+        assert_int_equal(strlen(one->client_msg_id), 36);
+        assert_string_not_equal(one->client_msg_id, two->client_msg_id);
+        assert_int_equal(two->seq, 2);
+}
+
+static void test_duplicates(void **state) {
+        Fixture *f = *state;
+        const Sc__Message *messages[8];
+        const char *conversation = open_direct(f, "ada", "bob"), *other = open_direct(f, "ada", "eve");
+
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        const Sc__SendResponse *first = send_text(f, "ada", conversation, "m1", "hello");
+        for (unsigned i = 0; i < 4; i++) {
+                if (i == 2)
+                        fixture_restart(f);
+                const Sc__SendResponse *again = send_text(f, "ada", conversation, "m1", "hello");
+                assert_int_equal(again->seq, 1);
+                assert_true(again->duplicate);
+                assert_int_equal(again->created_at, first->created_at);
+        }
+        assert_int_equal(delivered(f, &gateway_1, conversation, messages), 1);
+
+        Sc__SendRequest changed_text = text_request(conversation, "m1", "another text");
+        ask_refused(f, &method_message_send, "ada", &changed_text, ERROR_CLIENT_MSG_ID_CONFLICT);
+        Sc__SendRequest elsewhere = text_request(other, "m1", "hello");
+        ask_refused(f, &method_message_send, "ada", &elsewhere, ERROR_CLIENT_MSG_ID_CONFLICT);
+        assert_int_equal(send_text(f, "ada", conversation, "m2", "next")->seq, 2);
+        assert_int_equal(send_text(f, "ada", other, "m3", "first")->seq, 1);
+}
+
+/* The same id several times at once: one is stored, all are answered alike. */
+static void test_duplicates_in_flight(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        const Sc__Message *messages[200];
+        Answer *answers[200];
+        unsigned n_fresh = 0;
+
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        for (unsigned i = 0; i < 200; i++) {
+                Sc__SendRequest request = text_request(conversation, "same", "hello");
+                answers[i] = begin(f, &method_message_send, "ada", NULL, &request);
+        }
+        for (unsigned i = 0; i < 200; i++) {
+                finish(f, answers[i]);
+                assert_int_equal(answers[i]->code, ERROR_NONE);
+                const Sc__SendResponse *response = (const Sc__SendResponse *) answers[i]->response;
+                assert_int_equal(response->seq, 1);
+                n_fresh += !response->duplicate;
+        }
+        assert_int_equal(n_fresh, 1);
+        assert_int_equal(delivered(f, &gateway_1, conversation, messages), 1);
+}
+
+static void test_order_under_load(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        static const Sc__Message *messages[MAX_PUSHES];
+        static Answer *answers[1000];
+
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        for (unsigned i = 0; i < 1000; i++) {
+                char id[16];
+
+                snprintf(id, sizeof id, "m%u", i);
+                Sc__SendRequest request = text_request(conversation, id, id);
+                answers[i] = begin(f, &method_message_send, i % 3 ? "ada" : "bob", NULL, &request);
+        }
+        for (unsigned i = 0; i < 1000; i++) {
+                finish(f, answers[i]);
+                assert_int_equal(answers[i]->code, ERROR_NONE);
+        }
+        assert_int_equal(delivered(f, &gateway_1, conversation, messages), 1000);
+        for (unsigned i = 0; i < 1000; i++)
+                assert_int_equal(messages[i]->seq, i + 1);
+        assert_int_equal(f->role->pending_bytes, 0);
+}
+
+static void test_overload(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        static Answer *answers[SEQUENCE_MAX_QUEUED + 100];
+        unsigned n_refused = 0;
+
+        send_text(f, "ada", conversation, "first", "the members are known now");
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                Sc__SendRequest request = text_request(conversation, "", "hello");
+                answers[i] = begin(f, &method_message_send, "ada", NULL, &request);
+        }
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                finish(f, answers[i]);
+                n_refused += answers[i]->code == ERROR_OVERLOADED;
+                assert_true(answers[i]->code == ERROR_NONE || answers[i]->code == ERROR_OVERLOADED);
+        }
+        assert_int_equal(n_refused, 100);
+}
+
+static void test_send_refusals(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        Sc__SendRequest request = text_request(conversation, "m1", "hello");
+
+        ask_refused(f, &method_message_send, "eve", &request, ERROR_NOT_A_MEMBER);
+        ask_refused(f, &method_message_send, "", &request, ERROR_UNAUTHENTICATED);
+        request = text_request("there-is-none", "m1", "hello");
+        ask_refused(f, &method_message_send, "ada", &request, ERROR_NOT_A_MEMBER);
+        request = text_request("#ada", "m1", "hello");
+        ask_refused(f, &method_message_send, "ada", &request, ERROR_PERMISSION_DENIED);
+        request = text_request(conversation, "m1", "");
+        ask_refused(f, &method_message_send, "ada", &request, ERROR_INVALID_ARGUMENT);
+        request.body_case = SC__SEND_REQUEST__BODY__NOT_SET;
+        ask_refused(f, &method_message_send, "ada", &request, ERROR_INVALID_ARGUMENT);
+        request.body_case = SC__SEND_REQUEST__BODY_DATA;
+        request.data = (ProtobufCBinaryData){};
+        ask_refused(f, &method_message_send, "ada", &request, ERROR_INVALID_ARGUMENT);
+        request.data = (ProtobufCBinaryData){2, (uint8_t *) "\0\1"};
+        assert_int_equal(((Sc__SendResponse *) ask(f, &method_message_send, "ada", &request))->seq, 1);
+}
+
+/* --- delivery --- */
+
+static void test_delivery(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        const Sc__Message *messages[8];
+
+        attach(f, &gateway_1, "c1", "ada", NULL, 0);
+        attach(f, &gateway_1, "c2", "bob", NULL, 0);
+        attach(f, &gateway_2, "c3", "bob", NULL, 0);
+        attach(f, &gateway_2, "c4", "eve", NULL, 0);
+        send_text(f, "ada", conversation, "m1", "hello");
+        /* One a gateway, however many hear it there. */
+        assert_int_equal(delivered(f, &gateway_1, conversation, messages), 1);
+        assert_int_equal(delivered(f, &gateway_2, conversation, messages), 1);
+        assert_int_equal(messages[0]->seq, 1);
+        assert_string_equal(messages[0]->sender, "ada");
+        assert_string_equal(messages[0]->text, "hello");
+        assert_string_equal(messages[0]->kind, "text");
+        assert_true(messages[0]->created_at > 0);
+
+        Sc__DetachRequest detach = SC__DETACH_REQUEST__INIT;
+        detach.client = (char *) "c3";
+        detach.user = (char *) "bob";
+        finish(f, begin(f, &method_gateway_detach, "", &gateway_2, &detach));
+        send_text(f, "ada", conversation, "m2", "hello");
+        assert_int_equal(delivered(f, &gateway_2, conversation, messages), 1);
+        group_role_forget_gateway(f->role, &gateway_1);
+        send_text(f, "ada", conversation, "m3", "hello");
+        assert_int_equal(delivered(f, &gateway_1, conversation, messages), 2);
+}
+
+/* --- history --- */
+
+static const Sc__HistoryResponse *history(
+        Fixture *f, const char *conversation, uint64_t before, uint64_t after, uint32_t limit, bool oldest) {
+        Sc__HistoryRequest request = SC__HISTORY_REQUEST__INIT;
+
+        request.conversation = (char *) conversation;
+        request.before = before;
+        request.after = after;
+        request.limit = limit;
+        request.oldest = oldest;
+        return ask(f, &method_message_history, "ada", &request);
+}
+
+static void assert_page(const Sc__HistoryResponse *page, uint64_t first, uint64_t last, bool more) {
+        assert_int_equal(page->n_messages, last - first + 1);
+        for (size_t i = 0; i < page->n_messages; i++)
+                assert_int_equal(page->messages[i]->seq, first + i);
+        assert_int_equal(page->more, more);
+        assert_int_equal(page->last_seq, 120);
+        assert_int_equal(strlen(page->epoch), 36);
+}
+
+static void test_history(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        Sc__HistoryRequest bad = SC__HISTORY_REQUEST__INIT;
+
+        assert_int_equal(history(f, conversation, 0, 0, 0, false)->n_messages, 0);
+        for (unsigned i = 0; i < 120; i++)
+                send_text(f, i % 2 ? "ada" : "bob", conversation, "", "hello");
+        assert_page(history(f, conversation, 0, 0, 0, false), 71, 120, true);
+        assert_page(history(f, conversation, 0, 0, 1000, false), 1, 120, false);
+        assert_page(history(f, conversation, 71, 0, 50, false), 21, 70, true);
+        assert_page(history(f, conversation, 21, 0, 50, false), 1, 20, false);
+        assert_page(history(f, conversation, 0, 100, 50, false), 101, 120, false);
+        assert_page(history(f, conversation, 0, 5, 10, false), 6, 15, true);
+        assert_page(history(f, conversation, 0, 0, 10, true), 1, 10, true);
+        assert_page(history(f, conversation, UINT64_MAX, 0, 1, false), 120, 120, true);
+        assert_int_equal(history(f, conversation, 0, 120, 10, false)->n_messages, 0);
+        assert_int_equal(history(f, conversation, 0, UINT64_MAX, 10, false)->n_messages, 0);
+        assert_int_equal(history(f, conversation, 1, 0, 10, false)->n_messages, 0);
+
+        bad.conversation = (char *) conversation;
+        ask_refused(f, &method_message_history, "eve", &bad, ERROR_NOT_A_MEMBER);
+        bad.before = bad.after = 5;
+        ask_refused(f, &method_message_history, "ada", &bad, ERROR_INVALID_ARGUMENT);
+}
+
+/* A page never outgrows a frame of the internal RPC. */
+static void test_history_of_large_messages(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        _cleanup_free_ char *text = malloc(65537);
+
+        memset(text, 'x', 65536);
+        text[65536] = 0;
+        for (unsigned i = 0; i < 70; i++)
+                send_text(f, "ada", conversation, "", text);
+        const Sc__HistoryResponse *page = history(f, conversation, 0, 0, 1000, false);
+        assert_true(page->more);
+        assert_true(page->n_messages > 30 && page->n_messages < 64);
+        assert_int_equal(page->messages[page->n_messages - 1]->seq, 70);
+        assert_true(protobuf_c_message_get_packed_size(&page->base) < RPC_MAX_FRAME - 4096);
+}
+
+/* --- recovery --- */
+
+static Sc__Position position(const char *conversation, const char *epoch, uint64_t seq) {
+        Sc__Position result = SC__POSITION__INIT;
+
+        result.conversation = (char *) conversation;
+        result.epoch = (char *) epoch;
+        result.seq = seq;
+        return result;
+}
+
+/* Attaches anew with one position. */
+static const Sc__Subscription *recover(
+        Fixture *f, const char *conversation, const char *epoch, uint64_t seq) {
+        static unsigned n;
+        char client[16];
+        Sc__Position at = position(conversation, epoch, seq);
+
+        snprintf(client, sizeof client, "r%u", n++);
+        return find_subscription(
+                attach(f, &gateway_1, client, "ada", (Sc__Position *[]){&at}, 1), conversation);
+}
+
+static void test_recovery(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        const Sc__AttachResponse *first = attach(f, &gateway_1, "c1", "ada", NULL, 0);
+        const Sc__Subscription *subscription = find_subscription(first, conversation);
+
+        assert_int_equal(first->n_subscriptions, 2);
+        assert_non_null(find_subscription(first, "#ada"));
+        assert_int_equal(
+                find_subscription(first, "#ada")->kind, SC__CONVERSATION_KIND__CONVERSATION_KIND_PERSONAL);
+        assert_int_equal(subscription->kind, SC__CONVERSATION_KIND__CONVERSATION_KIND_DIRECT);
+        assert_int_equal(subscription->last_seq, 0);
+        assert_false(subscription->recovering);
+        const char *epoch = subscription->epoch;
+
+        for (unsigned i = 0; i < 20; i++)
+                send_text(f, "bob", conversation, "", "hello");
+        for (unsigned round = 0; round < 2; round++) {
+                subscription = recover(f, conversation, epoch, 15);
+                assert_true(subscription->recovering && subscription->recovered);
+                assert_int_equal(subscription->last_seq, 20);
+                assert_int_equal(subscription->n_messages, 5);
+                assert_int_equal(subscription->messages[0]->seq, 16);
+                assert_string_equal(subscription->messages[4]->text, "hello");
+                subscription = recover(f, conversation, epoch, 20);
+                assert_true(subscription->recovered);
+                assert_int_equal(subscription->n_messages, 0);
+                subscription = recover(f, conversation, epoch, 21);
+                assert_true(subscription->recovering && !subscription->recovered);
+                assert_int_equal(subscription->last_seq, 20);
+                subscription = recover(f, conversation, "another-epoch", 15);
+                assert_false(subscription->recovered);
+                assert_int_equal(subscription->n_messages, 0);
+                /* The same from the store as from memory. */
+                fixture_restart(f);
+        }
+        f->conf->group_max_recovery = 5;
+        assert_true(recover(f, conversation, epoch, 15)->recovered);
+        assert_false(recover(f, conversation, epoch, 14)->recovered);
+        assert_int_equal(recover(f, conversation, epoch, 14)->last_seq, 20);
+}
+
+/* Too much to recover in one answer: some are told to page, and the answer fits into a frame. */
+static void test_recovery_is_bounded(void **state) {
+        Fixture *f = *state;
+        const char *conversations[20];
+        char epochs[20][UUID_TEXT_SIZE];
+        Sc__Position at[20], *positions[20];
+        _cleanup_free_ char *text = malloc(50001);
+        size_t n_recovered = 0;
+
+        memset(text, 'x', 50000);
+        text[50000] = 0;
+        for (unsigned i = 0; i < 20; i++) {
+                char other[8];
+
+                snprintf(other, sizeof other, "u%u", i);
+                conversations[i] = open_direct(f, "ada", other);
+                for (unsigned k = 0; k < 8; k++)
+                        send_text(f, other, conversations[i], "", text);
+        }
+        const Sc__AttachResponse *first = attach(f, &gateway_1, "c1", "ada", NULL, 0);
+        for (unsigned i = 0; i < 20; i++) {
+                snprintf(epochs[i], sizeof epochs[i], "%s",
+                        find_subscription(first, conversations[i])->epoch);
+                at[i] = position(conversations[i], epochs[i], 0);
+                positions[i] = &at[i];
+        }
+        const Sc__AttachResponse *second = attach(f, &gateway_1, "c2", "ada", positions, 20);
+        for (unsigned i = 0; i < 20; i++) {
+                const Sc__Subscription *subscription = find_subscription(second, conversations[i]);
+
+                assert_true(subscription->recovering);
+                assert_int_equal(subscription->n_messages, subscription->recovered ? 8 : 0);
+                assert_int_equal(subscription->last_seq, 8);
+                n_recovered += subscription->recovered;
+        }
+        assert_true(n_recovered >= 5 && n_recovered < 20);
+        assert_true(protobuf_c_message_get_packed_size(&second->base) <= GROUP_MAX_RESPONSE);
+
+        /* One conversation alone is bounded too. */
+        for (unsigned k = 0; k < 8; k++)
+                send_text(f, "ada", conversations[0], "", text);
+        assert_true(16 * 50000 > ATTACH_MAX_RECOVERY_BYTES);
+        assert_false(recover(f, conversations[0], epochs[0], 0)->recovered);
+}
+
+/* Many conversations, more than are read at once, and many attaches, more than run at once. */
+static void test_many(void **state) {
+        Fixture *f = *state;
+        Answer *answers[100];
+
+        for (unsigned i = 0; i < 150; i++) {
+                char other[8];
+
+                snprintf(other, sizeof other, "u%u", i);
+                send_text(f, "ada", open_direct(f, "ada", other), "", "hello");
+        }
+        for (unsigned round = 0; round < 2; round++) {
+                for (unsigned i = 0; i < 100; i++) {
+                        Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
+                        char client[16], user[16];
+
+                        snprintf(client, sizeof client, "c%u-%u", round, i);
+                        snprintf(user, sizeof user, "u%u", i);
+                        request.client = client;
+                        request.user = i % 4 == 0 ? (char *) "ada" : user;
+                        answers[i] = begin(f, &method_gateway_attach, "", &gateway_1, &request);
+                }
+                for (unsigned i = 0; i < 100; i++) {
+                        finish(f, answers[i]);
+                        assert_int_equal(answers[i]->code, ERROR_NONE);
+                        const Sc__AttachResponse *response =
+                                (const Sc__AttachResponse *) answers[i]->response;
+                        assert_int_equal(response->n_subscriptions, i % 4 == 0 ? 151 : 2);
+                }
+                f->conf->group_cache_conversations = 10;
+                fixture_restart(f);
+        }
+        assert_true(conversations_n(f->role->conversations) <= 10);
+}
+
+/* Messages sent while somebody attaches: each is in the answer, or pushed, and none is missing. */
+static void test_attach_under_load(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        char *epoch =
+                strdup(find_subscription(attach(f, &gateway_2, "c0", "ada", NULL, 0), conversation)->epoch);
+        static const Sc__Message *messages[MAX_PUSHES];
+        Answer *attached = NULL;
+        static Answer *answers[400];
+
+        fixture_restart(f);
+        for (unsigned i = 0; i < 400; i++) {
+                Sc__SendRequest request = text_request(conversation, "", "hello");
+
+                answers[i] = begin(f, &method_message_send, "bob", NULL, &request);
+                if (i % 16 == 0)
+                        assert_true(sd_event_run(f->event, 0) >= 0);
+                if (i == 200) {
+                        Sc__Position at = position(conversation, epoch, 0);
+                        Sc__AttachRequest attach_request = SC__ATTACH_REQUEST__INIT;
+
+                        attach_request.client = (char *) "c1";
+                        attach_request.user = (char *) "ada";
+                        attach_request.positions = (Sc__Position *[]){&at};
+                        attach_request.n_positions = 1;
+                        attached = begin(f, &method_gateway_attach, "", &gateway_1, &attach_request);
+                }
+        }
+        for (unsigned i = 0; i < 400; i++)
+                finish(f, answers[i]);
+        finish(f, attached);
+        const Sc__Subscription *subscription =
+                find_subscription((const Sc__AttachResponse *) attached->response, conversation);
+        assert_true(subscription->recovered);
+        assert_int_equal(subscription->last_seq, subscription->n_messages);
+        size_t n = delivered(f, &gateway_1, conversation, messages);
+        assert_true(n > 0);
+        assert_true(messages[0]->seq <= subscription->last_seq + 1);
+        assert_int_equal(messages[n - 1]->seq, 400);
+        for (size_t i = 1; i < n; i++)
+                assert_int_equal(messages[i]->seq, messages[i - 1]->seq + 1);
+        free(epoch);
+}
+
+int main(void) {
+#define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
+        const struct CMUnitTest tests[] = {
+                TEST(test_send),
+                TEST(test_made_id),
+                TEST(test_duplicates),
+                TEST(test_duplicates_in_flight),
+                TEST(test_order_under_load),
+                TEST(test_overload),
+                TEST(test_send_refusals),
+                TEST(test_delivery),
+                TEST(test_history),
+                TEST(test_history_of_large_messages),
+                TEST(test_recovery),
+                TEST(test_recovery_is_bounded),
+                TEST(test_many),
+                TEST(test_attach_under_load),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
