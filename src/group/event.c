@@ -30,7 +30,7 @@ void personal_create_init(Create *create, const char *user) {
 }
 
 static void event_end(EventAppend *event, int r) {
-        if (r < 0)
+        if (r < 0 && r != -ECANCELED)
                 log_peer((.user = event->user, .conversation = event->conversation, .error_number = -r,
                                  .trace = &event->append.trace),
                         LOG_WARNING, "Failed to store an event for a user: %m");

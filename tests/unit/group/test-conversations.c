@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Opening, listing, reading, who is online; and a store that fails. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+/* cmocka needs the above */
+#include <signal.h>
+#include <sys/resource.h>
+#include <cmocka.h>
+
+#include "fixture.h"
+#include "group/fanout.h"
+#include "util/string-util.h"
+
+static char gateway_1, gateway_2;
+
+static size_t n_pushed(const Fixture *f, const void *gateway, const char *method) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < f->n_pushes; i++)
+                n += f->pushes[i].gateway == gateway && streq(f->pushes[i].method, method);
+        return n;
+}
+
+static const Sc__ConversationView *get(Fixture *f, const char *user, const char *conversation) {
+        Sc__ConversationGetRequest request = SC__CONVERSATION_GET_REQUEST__INIT;
+
+        request.conversation = (char *) conversation;
+        return ask(f, &method_conversation_get, user, &request);
+}
+
+static Sc__MarkReadRequest read_request(const char *conversation, uint64_t seq) {
+        Sc__MarkReadRequest request = SC__MARK_READ_REQUEST__INIT;
+
+        request.conversation = (char *) conversation;
+        request.seq = seq;
+        return request;
+}
+
+static uint64_t mark_read(Fixture *f, const char *user, const char *conversation, uint64_t seq) {
+        Sc__MarkReadRequest request = read_request(conversation, seq);
+        return ((Sc__MarkReadResponse *) ask(f, &method_conversation_mark_read, user, &request))->read_seq;
+}
+
+static const Sc__ConversationListResponse *list(
+        Fixture *f, const char *user, const char *after, uint32_t limit) {
+        Sc__ConversationListRequest request = SC__CONVERSATION_LIST_REQUEST__INIT;
+
+        request.after = (char *) after;
+        request.limit = limit;
+        return ask(f, &method_conversation_list, user, &request);
+}
+
+/* --- opening --- */
+
+static void test_open_direct(void **state) {
+        Fixture *f = *state;
+        Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+
+        request.user = (char *) "bob";
+        const Sc__ConversationView *view = ask(f, &method_conversation_open_direct, "ada", &request);
+        assert_int_equal(view->conversation->kind, SC__CONVERSATION_KIND__CONVERSATION_KIND_DIRECT);
+        assert_string_equal(view->conversation->creator, "ada");
+        assert_int_equal(strlen(view->conversation->epoch), 36);
+        assert_true(view->conversation->created_at > 0);
+        assert_int_equal(view->n_members, 2);
+        assert_string_equal(view->members[0], "ada");
+        assert_string_equal(view->members[1], "bob");
+        assert_int_equal(view->last_seq, 0);
+        assert_null(view->last_message);
+
+        /* From either side, also after a restart, it is the same. */
+        request.user = (char *) "ada";
+        for (unsigned i = 0; i < 2; i++) {
+                const Sc__ConversationView *again =
+                        ask(f, &method_conversation_open_direct, "bob", &request);
+                assert_string_equal(again->conversation->id, view->conversation->id);
+                assert_string_equal(again->conversation->epoch, view->conversation->epoch);
+                fixture_restart(f);
+        }
+        assert_string_not_equal(open_direct(f, "ada", "eve"), view->conversation->id);
+
+        request.user = (char *) "nobody";
+        ask_refused(f, &method_conversation_open_direct, "ada", &request, ERROR_USER_NOT_FOUND);
+        ask_refused(f, &method_conversation_open_direct, "", &request, ERROR_UNAUTHENTICATED);
+}
+
+static void test_notes_to_self(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "ada");
+
+        assert_int_equal(get(f, "ada", conversation)->n_members, 1);
+        assert_int_equal(send_text(f, "ada", conversation, "", "buy milk")->seq, 1);
+        assert_int_equal(get(f, "ada", conversation)->unread_count, 0);
+        assert_string_equal(open_direct(f, "ada", "ada"), conversation);
+}
+
+static void test_racing_openers(void **state) {
+        Fixture *f = *state;
+        Answer *answers[20];
+        const char *epoch = NULL;
+
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+
+                request.user = (char *) (i % 2 ? "ada" : "bob");
+                answers[i] =
+                        begin(f, &method_conversation_open_direct, i % 2 ? "bob" : "ada", NULL, &request);
+        }
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                finish(f, answers[i]);
+                assert_int_equal(answers[i]->code, ERROR_NONE);
+                const Sc__ConversationView *view = (const Sc__ConversationView *) answers[i]->response;
+                epoch = epoch ?: view->conversation->epoch;
+                assert_string_equal(view->conversation->epoch, epoch);
+        }
+        settle(f);
+        assert_int_equal(n_pushed(f, &gateway_1, "membership"), 1);
+        assert_int_equal(n_pushed(f, &gateway_1, "deliver"), 1); /* the event */
+}
+
+static void test_opening_is_told(void **state) {
+        Fixture *f = *state;
+        const Sc__Message *events[4];
+
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        attach(f, &gateway_2, "c2", "eve", NULL, 0);
+        const char *conversation = open_direct(f, "ada", "bob");
+        settle(f);
+
+        assert_int_equal(n_pushed(f, &gateway_1, "membership"), 1);
+        assert_int_equal(f->n_pushes, 2);
+        const Sc__MembershipChanged *change = (const Sc__MembershipChanged *) f->pushes[0].message;
+        assert_string_equal(change->user, "bob");
+        assert_false(change->removed);
+        assert_string_equal(change->subscription->conversation, conversation);
+        assert_int_equal(change->subscription->kind, SC__CONVERSATION_KIND__CONVERSATION_KIND_DIRECT);
+        assert_int_equal(strlen(change->subscription->epoch), 36);
+
+        assert_int_equal(delivered(f, &gateway_1, "#bob", events), 1);
+        assert_int_equal(events[0]->seq, 1);
+        assert_string_equal(events[0]->sender, "");
+        assert_string_equal(events[0]->event->conversation_added->conversation, conversation);
+        assert_string_equal(events[0]->event->conversation_added->by, "ada");
+
+        /* Messages reach bob without attaching again; ada finds the event when she comes. */
+        send_text(f, "ada", conversation, "", "hello");
+        assert_int_equal(delivered(f, &gateway_1, conversation, events), 1);
+        const Sc__AttachResponse *response = attach(f, &gateway_2, "c3", "ada", NULL, 0);
+        assert_int_equal(find_subscription(response, "#ada")->last_seq, 1);
+}
+
+/* Whoever waits for the api role when this one ends is answered; the late answer harms nobody. */
+static void test_stopping_while_opening(void **state) {
+        Fixture *f = *state;
+        Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+        Sc__Profile profile = SC__PROFILE__INIT;
+
+        f->hold_lookups = true;
+        request.user = (char *) "bob";
+        Answer *answer = begin(f, &method_conversation_open_direct, "ada", NULL, &request);
+        settle(f);
+        assert_false(answer->done);
+        fixture_close_role(f);
+        assert_true(answer->done);
+        assert_int_equal(answer->code, ERROR_UNAVAILABLE);
+        f->held.done(NULL, ERROR_NONE, NULL, &profile.base, f->held.userdata);
+}
+
+/* All that is under way when the role ends is answered. */
+static void test_stopping_under_load(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        unsigned n_stored = 0;
+
+        for (unsigned i = 0; i < 300; i++) {
+                Sc__SendRequest request = text_request(conversation, "", "hello");
+                Sc__AttachRequest attach_request = SC__ATTACH_REQUEST__INIT;
+                Sc__ConversationListRequest list_request = SC__CONVERSATION_LIST_REQUEST__INIT;
+                char client[16];
+
+                begin(f, &method_message_send, "ada", NULL, &request);
+                snprintf(client, sizeof client, "c%u", i);
+                attach_request.client = client;
+                attach_request.user = (char *) "ada";
+                begin(f, &method_gateway_attach, "", &gateway_1, &attach_request);
+                begin(f, &method_conversation_list, "ada", NULL, &list_request);
+                if (i % 50 == 0)
+                        assert_true(sd_event_run(f->event, 0) >= 0);
+        }
+        fixture_close_role(f);
+        for (size_t i = 0; i < f->n_answers; i++) {
+                assert_true(f->answers[i]->done);
+                if (f->answers[i]->response &&
+                        f->answers[i]->response->descriptor == &sc__send_response__descriptor)
+                        n_stored++;
+        }
+        fixture_open_role(f);
+        assert_int_equal(get(f, "ada", conversation)->last_seq, n_stored);
+}
+
+/* --- reading --- */
+
+static void test_unread_and_mark_read(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+
+        for (unsigned i = 0; i < 10; i++)
+                send_text(f, i % 2 ? "ada" : "bob", conversation, "", "hello");
+        const Sc__ConversationView *view = get(f, "ada", conversation);
+        assert_int_equal(view->last_seq, 10);
+        assert_int_equal(view->last_message->seq, 10);
+        assert_int_equal(view->read_seq, 0);
+        assert_int_equal(view->unread_count, 5);
+
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        f->n_pushes = 0;
+        assert_int_equal(mark_read(f, "ada", conversation, 7), 7);
+        assert_int_equal(f->n_pushes, 1);
+        const Sc__Deliver *deliver = (const Sc__Deliver *) f->pushes[0].message;
+        assert_string_equal(deliver->conversation, conversation);
+        assert_int_equal(deliver->update->what_case, SC__UPDATE__WHAT_RECEIPT);
+        assert_string_equal(deliver->update->receipt->user, "ada");
+        assert_int_equal(deliver->update->receipt->read_seq, 7);
+
+        /* Only forward, and never beyond what is there; what changes nothing is told to nobody. */
+        assert_int_equal(mark_read(f, "ada", conversation, 3), 7);
+        assert_int_equal(mark_read(f, "ada", conversation, 7), 7);
+        assert_int_equal(f->n_pushes, 1);
+        fixture_restart(f);
+        view = get(f, "ada", conversation);
+        assert_int_equal(view->read_seq, 7);
+        assert_int_equal(view->unread_count, 1);
+        assert_int_equal(mark_read(f, "ada", conversation, UINT64_MAX), 10);
+        assert_int_equal(get(f, "ada", conversation)->unread_count, 0);
+        assert_int_equal(get(f, "bob", conversation)->unread_count, 5);
+
+        Sc__MarkReadRequest request = read_request(conversation, 5);
+        ask_refused(f, &method_conversation_mark_read, "eve", &request, ERROR_NOT_A_MEMBER);
+}
+
+/* Several devices move the same cursor at once: it ends at the furthest. */
+static void test_racing_cursors(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        Answer *answers[6];
+
+        for (unsigned i = 0; i < 10; i++)
+                send_text(f, "bob", conversation, "", "hello");
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                Sc__MarkReadRequest request = read_request(conversation, 3 + i * 5 % 7);
+                answers[i] = begin(f, &method_conversation_mark_read, "ada", NULL, &request);
+        }
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                finish(f, answers[i]);
+                assert_int_equal(answers[i]->code, ERROR_NONE);
+                assert_true(((Sc__MarkReadResponse *) answers[i]->response)->read_seq >= 3 + i * 5 % 7);
+        }
+        assert_int_equal(get(f, "ada", conversation)->read_seq, 9);
+        fixture_restart(f);
+        assert_int_equal(get(f, "ada", conversation)->read_seq, 9);
+}
+
+static void test_unread_stops_counting(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        static Answer *answers[1005];
+
+        send_text(f, "bob", conversation, "", "hello");
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                Sc__SendRequest request = text_request(conversation, "", "hello");
+                answers[i] = begin(f, &method_message_send, "bob", NULL, &request);
+        }
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++)
+                finish(f, answers[i]);
+        assert_int_equal(get(f, "ada", conversation)->unread_count, 1000);
+}
+
+/* --- listing --- */
+
+static void test_list(void **state) {
+        Fixture *f = *state;
+        const Sc__ConversationListResponse *page;
+        const char *after = "", *last = "";
+        unsigned n = 0, n_pages = 0;
+
+        attach(f, &gateway_1, "c1", "ada", NULL,
+                0); /* makes the personal conversation, which is not listed */
+        assert_int_equal(list(f, "ada", "", 0)->n_conversations, 0);
+        for (unsigned i = 0; i < 25; i++) {
+                char other[8];
+
+                snprintf(other, sizeof other, "u%u", i);
+                const char *conversation = open_direct(f, "ada", other);
+                for (unsigned k = 0; k < i % 3; k++)
+                        send_text(f, other, conversation, "", other);
+        }
+        do {
+                page = list(f, "ada", after, 10);
+                for (size_t i = 0; i < page->n_conversations; i++, n++) {
+                        const Sc__ConversationView *view = page->conversations[i];
+
+                        assert_true(strcmp(last, view->conversation->id) < 0);
+                        last = view->conversation->id;
+                        assert_int_equal(view->n_members, 2);
+                        assert_int_equal(view->unread_count, view->last_seq);
+                        assert_int_equal(!view->last_message, view->last_seq == 0);
+                        if (view->last_message)
+                                assert_string_equal(view->last_message->text, view->last_message->sender);
+                }
+                after = page->next_after;
+                n_pages++;
+        } while (*after);
+        assert_int_equal(n, 25);
+        assert_int_equal(n_pages, 3);
+        assert_int_equal(list(f, "ada", "", 200)->n_conversations, 25);
+        assert_string_equal(list(f, "ada", "", 25)->next_after, "");
+        assert_int_equal(list(f, "eve", "", 10)->n_conversations, 0);
+}
+
+/* The page ends where a frame would. */
+static void test_list_of_large_messages(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *text = malloc(65537);
+        const char *after = "";
+        unsigned n = 0, n_pages = 0;
+
+        memset(text, 'x', 65536);
+        text[65536] = 0;
+        for (unsigned i = 0; i < 70; i++) {
+                char other[8];
+
+                snprintf(other, sizeof other, "u%u", i);
+                send_text(f, "ada", open_direct(f, "ada", other), "", text);
+        }
+        do {
+                const Sc__ConversationListResponse *page = list(f, "ada", after, 200);
+
+                assert_true(protobuf_c_message_get_packed_size(&page->base) <= GROUP_MAX_RESPONSE + 4096);
+                n += (unsigned) page->n_conversations;
+                n_pages++;
+                after = page->next_after;
+        } while (*after);
+        assert_int_equal(n, 70);
+        assert_int_equal(n_pages, 2);
+}
+
+static void test_get_refusals(void **state) {
+        Fixture *f = *state;
+        Sc__ConversationGetRequest request = SC__CONVERSATION_GET_REQUEST__INIT;
+
+        request.conversation = (char *) open_direct(f, "ada", "bob");
+        ask_refused(f, &method_conversation_get, "eve", &request, ERROR_NOT_A_MEMBER);
+        request.conversation = (char *) "there-is-none";
+        ask_refused(f, &method_conversation_get, "eve", &request, ERROR_NOT_A_MEMBER);
+        request.conversation = (char *) "#ada";
+        ask_refused(f, &method_conversation_get, "eve", &request, ERROR_NOT_A_MEMBER);
+        /* Nothing is kept of what is not there. */
+        assert_int_equal(conversations_n(f->role->conversations), 3);
+}
+
+/* --- who is online --- */
+
+static void test_presence(void **state) {
+        Fixture *f = *state;
+        Sc__PresenceRequest request = SC__PRESENCE_REQUEST__INIT;
+        const char *conversation = open_direct(f, "ada", "bob");
+
+        request.conversation = (char *) conversation;
+        assert_int_equal(
+                ((Sc__PresenceResponse *) ask(f, &method_conversation_presence, "ada", &request))->n_clients,
+                0);
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        attach(f, &gateway_2, "c2", "eve", NULL, 0);
+        const Sc__PresenceResponse *response = ask(f, &method_conversation_presence, "ada", &request);
+        assert_int_equal(response->n_clients, 1);
+        assert_string_equal(response->clients[0]->client, "c1");
+        assert_string_equal(response->clients[0]->user, "bob");
+        assert_string_equal(response->clients[0]->device, "phone");
+        ask_refused(f, &method_conversation_presence, "eve", &request, ERROR_NOT_A_MEMBER);
+}
+
+static void test_kick(void **state) {
+        Fixture *f = *state;
+        Sc__SessionKickRequest request = SC__SESSION_KICK_REQUEST__INIT;
+
+        attach(f, &gateway_1, "c1", "ada", NULL, 0);
+        attach(f, &gateway_1, "c2", "ada", NULL, 0);
+        attach(f, &gateway_2, "c3", "bob", NULL, 0);
+        request.user = (char *) "ada";
+        request.session = (char *) "s1";
+        ask(f, &method_session_kick, "", &request);
+        assert_int_equal(f->n_pushes, 1);
+        assert_ptr_equal(f->pushes[0].gateway, &gateway_1);
+        assert_string_equal(((Sc__Kick *) f->pushes[0].message)->session, "s1");
+        request.user = (char *) "offline";
+        ask(f, &method_session_kick, "", &request);
+        assert_int_equal(f->n_pushes, 1);
+}
+
+static void test_attach_refusals(void **state) {
+        Fixture *f = *state;
+        Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
+
+        request.client = (char *) "c1";
+        request.user = (char *) "ada";
+        ask_refused(f, &method_gateway_attach, "", &request, ERROR_PERMISSION_DENIED); /* no gateway */
+        attach(f, &gateway_1, "c1", "ada", NULL, 0);
+        request.user = (char *) "bob";
+        Answer *answer = begin(f, &method_gateway_attach, "", &gateway_1, &request);
+        finish(f, answer);
+        assert_int_equal(answer->code, ERROR_INVALID_ARGUMENT);
+}
+
+/* The gateway goes while its attach is under way. */
+static void test_gateway_leaves_while_attaching(void **state) {
+        Fixture *f = *state;
+        Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
+
+        open_direct(f, "ada", "bob");
+        request.client = (char *) "c1";
+        request.user = (char *) "ada";
+        Answer *answer = begin(f, &method_gateway_attach, "", &gateway_1, &request);
+        group_role_forget_gateway(f->role, &gateway_1);
+        finish(f, answer);
+        assert_int_equal(answer->code, ERROR_UNAVAILABLE);
+        assert_int_equal(online_n_clients(f->role->online), 0);
+        assert_int_equal(online_n_users(f->role->online), 0);
+}
+
+/* --- the store --- */
+
+static void test_check(void **state) {
+        Fixture *f = *state;
+        Sc__StoreCheckRequest request = SC__STORE_CHECK_REQUEST__INIT;
+
+        open_direct(f, "ada", "bob");
+        const Sc__StoreCheckResponse *response = ask(f, &method_conversations_check, "", &request);
+        assert_true(response->ok);
+        assert_int_equal(response->n_findings, 0);
+        assert_true(response->pages > 0);
+}
+
+/* The disk refuses to grow for a while: nothing is acknowledged that is not there, and it goes on afterwards
+ * without a gap. */
+static void test_failing_disk(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        struct rlimit unlimited, limited;
+        _cleanup_free_ char *text = malloc(60001);
+        const Sc__Message *messages[64];
+        uint64_t n_acknowledged = 0;
+        unsigned n_failed = 0;
+
+        memset(text, 'x', 60000);
+        text[60000] = 0;
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        limited = unlimited;
+        limited.rlim_cur = 1 << 20;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limited), 0);
+        for (unsigned i = 0; i < 30; i++) {
+                char id[16];
+
+                snprintf(id, sizeof id, "m%u", i);
+                Sc__SendRequest request = text_request(conversation, id, text);
+                Answer *answer = begin(f, &method_message_send, "ada", NULL, &request);
+                finish(f, answer);
+                n_acknowledged += answer->code == ERROR_NONE;
+                n_failed += answer->code == ERROR_INTERNAL || answer->code == ERROR_STORAGE_FULL;
+        }
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        assert_int_equal(n_acknowledged + n_failed, 30);
+        assert_true(n_acknowledged > 0 && n_failed > 0);
+
+        for (unsigned i = 0; i < 30; i++) {
+                char id[16];
+
+                snprintf(id, sizeof id, "m%u", i);
+                assert_true(send_text(f, "ada", conversation, id, text)->seq > 0);
+        }
+        assert_int_equal(get(f, "ada", conversation)->last_seq, 30);
+        assert_int_equal(delivered(f, &gateway_1, conversation, messages), 30);
+        for (unsigned i = 0; i < 30; i++)
+                assert_int_equal(messages[i]->seq, i + 1);
+}
+
+static void test_full_disk_is_told_once(void **state) {
+        Fixture *f = *state;
+
+        assert_true(group_role_is_healthy(f->role));
+        group_role_note_write(f->role, -ENOSPC);
+        group_role_note_write(f->role, -ENOSPC);
+        assert_false(group_role_is_healthy(f->role));
+        assert_int_equal(f->n_changed, 1);
+        assert_non_null(strstr(group_role_status(f->role), "Disk full"));
+        group_role_note_write(f->role, -EIO);
+        assert_false(group_role_is_healthy(f->role));
+        open_direct(f, "ada", "bob"); /* a write that succeeds */
+        assert_true(group_role_is_healthy(f->role));
+        assert_int_equal(f->n_changed, 2);
+}
+
+static void test_statistics(void **state) {
+        BusStatistic statistics[32];
+        Fixture *f = *state;
+        uint64_t n_messages = 0;
+
+        send_text(f, "ada", open_direct(f, "ada", "bob"), "", "hello");
+        settle(f);
+        size_t n = group_role_statistics(f->role, statistics, ELEMENTSOF(statistics));
+        for (size_t i = 0; i < n; i++)
+                if (streq(statistics[i].name, "messages"))
+                        n_messages = statistics[i].value;
+        assert_int_equal(n_messages, 3); /* two events */
+        assert_int_equal(group_role_statistics(f->role, statistics, 2), 2);
+        assert_true(group_role_is_alive(f->role));
+}
+
+int main(void) {
+#define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
+        const struct CMUnitTest tests[] = {
+                TEST(test_open_direct),
+                TEST(test_notes_to_self),
+                TEST(test_racing_openers),
+                TEST(test_opening_is_told),
+                TEST(test_stopping_while_opening),
+                TEST(test_stopping_under_load),
+                TEST(test_unread_and_mark_read),
+                TEST(test_racing_cursors),
+                TEST(test_unread_stops_counting),
+                TEST(test_list),
+                TEST(test_list_of_large_messages),
+                TEST(test_get_refusals),
+                TEST(test_presence),
+                TEST(test_kick),
+                TEST(test_attach_refusals),
+                TEST(test_gateway_leaves_while_attaching),
+                TEST(test_check),
+                TEST(test_failing_disk),
+                TEST(test_full_disk_is_told_once),
+                TEST(test_statistics),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
