@@ -8,12 +8,26 @@
 
 /* One event; 0 when nothing is due. In that case sd-event has armed its timers, which its epoll fd shows. */
 static int run_one(sd_event *event) {
-        int r = sd_event_prepare(event);
+        int r;
+
+        if (sd_event_get_state(event) == SD_EVENT_PENDING) /* by web_loop_refresh_time() */
+                return sd_event_dispatch(event);
+        r = sd_event_prepare(event);
         if (r == 0)
                 r = sd_event_wait(event, 0);
         if (r > 0)
                 r = sd_event_dispatch(event);
         return r;
+}
+
+/* sd_event_now(), which relative timers count from, is the time of the last sd_event_wait(): before libuv
+ * slept. Events found here are dispatched by on_prepare(). */
+void web_loop_refresh_time(WebLoop *loop) {
+        if (loop->time_is_fresh || sd_event_get_state(loop->event) != SD_EVENT_INITIAL)
+                return;
+        loop->time_is_fresh = true;
+        if (sd_event_prepare(loop->event) == 0)
+                sd_event_wait(loop->event, 0);
 }
 
 static void on_again(uv_idle_t *idle) {
@@ -23,8 +37,10 @@ static void on_prepare(uv_prepare_t *prepare) {
         WebLoop *loop = CONTAINER_OF(prepare, WebLoop, prepare);
         int r = 1;
 
+        loop->time_is_fresh = true;
         for (unsigned i = 0; r > 0 && i < EVENTS_PER_TURN; i++)
                 r = run_one(loop->event);
+        loop->time_is_fresh = false;
 
         if (sd_event_get_state(loop->event) == SD_EVENT_FINISHED)
                 uv_stop(&loop->uv);

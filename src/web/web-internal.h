@@ -28,6 +28,7 @@ struct WebLoop {
         uv_prepare_t prepare;
         uv_idle_t again; /* runs while sd-event has more to do than one turn's share */
         int error;
+        bool time_is_fresh; /* sd_event_now() is of this turn */
 
         struct lws_context *lws; /* made with the first server that takes WebSockets */
         struct lws_vhost *vhost;
@@ -77,6 +78,9 @@ typedef struct Peer {
 } Peer;
 
 void peer_release(Peer *peer);
+
+/* To be called first in whatever libuv calls and leads to code that uses sd-event's timers. */
+void web_loop_refresh_time(WebLoop *loop);
 
 /* --- http.c --- */
 /* Takes fd and peer. */

@@ -34,7 +34,8 @@ typedef struct WebLimits {
         size_t max_body; /* bytes of a request body */
         size_t max_headers; /* bytes of request line and headers, at most 16 KiB */
         size_t max_message; /* bytes of a WebSocket message */
-        size_t max_queue; /* bytes waiting for one WebSocket; beyond it is closed as slow */
+        size_t max_queue; /* bytes waiting for one WebSocket, 32 more a message; beyond it is closed as slow
+                           */
         uint64_t request_timeout_usec; /* from accept or the last response to the whole request; the upgrade
                                           too */
         unsigned max_connections, max_connections_per_address; /* 0: no limit */
@@ -112,6 +113,7 @@ void *websocket_get_userdata(const WebSocket *socket);
 /* Queues one whole message, sharing the bytes (takes a reference). Beyond max_queue the connection is closed
  * as slow, from the loop, and -ENOBUFS answered; -ENOTCONN when it is closing already. */
 int websocket_send(WebSocket *socket, Bytes *message, bool binary);
+/* As max_queue counts. */
 size_t websocket_queued(const WebSocket *socket);
 /* Sends a close frame behind what is queued, then closes; on_close follows, from the loop, after 5 s at the
  * latest each for the queue and for the peer's answer. Nothing more is sent or received. code: one that may

@@ -16,6 +16,8 @@
 #define READ_SIZE 512U
 /* How long a peer may take to read the rest of the queue when the connection is to be closed. */
 #define CLOSE_TIMEOUT_SEC 5
+/* What a queued message costs beyond its bytes, so that empty ones are bounded as well. */
+#define QUEUED_OVERHEAD 32U
 /* The largest scratch buffer that is kept. */
 #define SCRATCH_KEEP (256U * 1024U)
 
@@ -32,7 +34,7 @@ struct WebSocket {
         LIST_ENTRY(WebSocket) entry;
 
         STAILQ_HEAD(, Queued) queue;
-        size_t queued; /* bytes */
+        size_t queued; /* bytes, each message with QUEUED_OVERHEAD */
 
         Buffer message; /* what came of a message so far */
         bool open; /* on_open was called, on_close not yet */
@@ -170,7 +172,7 @@ static int websocket_writable(WebSocket *socket) {
 
         if (first) {
                 STAILQ_REMOVE_HEAD(&socket->queue, entry);
-                socket->queued -= first->message->size;
+                socket->queued -= first->message->size + QUEUED_OVERHEAD;
                 r = websocket_write_frame(socket, first);
                 bytes_unref(first->message);
                 free(first);
@@ -189,11 +191,12 @@ static int websocket_writable(WebSocket *socket) {
 
 int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
         Queued *last;
+        size_t size;
 
         if (!socket->open || socket->closing)
                 return -ENOTCONN;
-        if (message->size > websocket_server(socket)->limits.max_queue -
-                                    MIN(socket->queued, websocket_server(socket)->limits.max_queue)) {
+        size = message->size + QUEUED_OVERHEAD;
+        if (socket->queued + size > websocket_server(socket)->limits.max_queue) {
                 socket->closing = socket->slow = true;
                 websocket_clear_queue(socket);
                 websocket_kill(socket, LWS_TO_KILL_ASYNC);
@@ -205,7 +208,7 @@ int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
         last->message = bytes_ref(message);
         last->binary = binary;
         STAILQ_INSERT_TAIL(&socket->queue, last, entry);
-        socket->queued += message->size;
+        socket->queued += size;
         lws_callback_on_writable(socket->wsi);
         return 0;
 }
@@ -242,6 +245,7 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
         WebLoop *loop = lws_context_user(lws_get_context(wsi));
         WebSocket *socket = lws_get_opaque_user_data(wsi);
 
+        web_loop_refresh_time(loop);
         if (reason == LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED) {
                 socket = TAKE_PTR(loop->adopting);
                 lws_set_opaque_user_data(wsi, socket);

@@ -2,6 +2,7 @@
 #include "web-fixture.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 
 #include "util/fd-util.h"
 #include "util/string-util.h"
+#include "util/time-util.h"
 
 #define PATIENCE_MSEC 20000 /* no test asserts a time: this only ends one that hangs */
 
@@ -33,6 +35,24 @@ struct Fixture {
         HttpRequest *later; /* GET /later waits here for GET /release */
         WebSocket *socket; /* the last one that was opened */
 };
+
+const WebLimits fixture_limits = {
+        .max_body = 100000,
+        .max_headers = 8192,
+        .max_message = 65536,
+        .max_queue = 100000,
+        .request_timeout_usec = 30 * USEC_PER_SEC,
+};
+
+Fixture *fixture_start(void) {
+        return fixture_new(&fixture_limits);
+}
+
+Fixture *fixture_start_impatient(void) {
+        WebLimits limits = fixture_limits;
+        limits.request_timeout_usec = 300 * USEC_PER_MSEC;
+        return fixture_new(&limits);
+}
 
 /* --- handlers --- */
 
@@ -134,13 +154,26 @@ static void send_copy(WebSocket *socket, const char *data, size_t size, bool bin
         websocket_send(socket, bytes, binary);
 }
 
-/* Until the queue is full. */
-static void flood(WebSocket *socket) {
+/* Until so much is queued, or the queue is full. */
+static void flood(WebSocket *socket, size_t size) {
         _cleanup_(bytes_unrefp)
         Bytes *bytes = bytes_new(1000);
         memset(bytes->data, 'f', bytes->size);
-        while (websocket_send(socket, bytes, false) >= 0)
+        while (websocket_queued(socket) < size && websocket_send(socket, bytes, false) >= 0)
                 ;
+}
+
+static bool is(const char *data, size_t size, const char *s) {
+        return size == strlen(s) && memcmp(data, s, size) == 0;
+}
+
+/* What the event loop takes for the present time. */
+static void send_clock(Fixture *f, WebSocket *socket) {
+        char text[32];
+        uint64_t now;
+
+        assert_se(sd_event_now(f->event, CLOCK_BOOTTIME, &now) == 0);
+        send_copy(socket, text, (size_t) snprintf(text, sizeof(text), "%" PRIu64, now), false);
 }
 
 static void on_message(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata) {
@@ -154,9 +187,14 @@ static void on_message(WebSocket *socket, const char *data, size_t size, bool bi
         snprintf(f->seen.message, sizeof(f->seen.message), "%.*s", (int) MIN(size, (size_t) 255), data);
         seen_change(f);
 
-        if (size == 5 && memcmp(data, "flood", 5) == 0)
-                flood(socket);
-        else if (size == 5 && memcmp(data, "close", 5) == 0) {
+        if (is(data, size, "flood"))
+                flood(socket, SIZE_MAX);
+        else if (is(data, size, "stall")) {
+                flood(socket, f->limits.max_queue * 9 / 10);
+                websocket_close(socket, 3500, NULL);
+        } else if (is(data, size, "clock"))
+                send_clock(f, socket);
+        else if (is(data, size, "close")) {
                 send_copy(socket, "last words", 10, false);
                 websocket_close(socket, 3501, "bad request");
                 websocket_close(socket, 3502, "the first counts");
@@ -315,13 +353,22 @@ unsigned fixture_connections(Fixture *f) {
 
 /* --- clients --- */
 
-int client_connect(Fixture *f) {
+int client_socket(void) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_se(fd >= 0);
+        return fd;
+}
+
+void client_connect_socket(Fixture *f, int fd) {
         struct sockaddr_in address = {.sin_family = AF_INET,
                 .sin_port = htons(f->port),
                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_se(connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0);
+}
 
-        assert_se(fd >= 0 && connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0);
+int client_connect(Fixture *f) {
+        int fd = client_socket();
+        client_connect_socket(f, fd);
         return fd;
 }
 
@@ -407,8 +454,9 @@ bool client_closed(int fd) {
         }
 }
 
-int client_websocket(Fixture *f) {
-        int fd = client_connect(f);
+const char fixture_zeros[60000];
+
+void client_upgrade(int fd) {
         _cleanup_free_ char *head = NULL;
 
         client_send_string(fd, "GET /ws HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: "
@@ -418,6 +466,11 @@ int client_websocket(Fixture *f) {
         assert_se(client_response(fd, &head, NULL, true) == 101);
         assert_se(strstr(head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")); /* RFC 6455 section 1.3 */
         assert_se(!strcasestr(head, "permessage-deflate"));
+}
+
+int client_websocket(Fixture *f) {
+        int fd = client_connect(f);
+        client_upgrade(fd);
         return fd;
 }
 

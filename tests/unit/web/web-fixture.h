@@ -10,6 +10,10 @@
 
 typedef struct Fixture Fixture;
 
+/* What most tests want; the other with a request time-out of 300 ms. */
+extern const WebLimits fixture_limits;
+Fixture *fixture_start(void);
+Fixture *fixture_start_impatient(void);
 Fixture *fixture_new(const WebLimits *limits);
 /* Ends the loop and frees the server with whatever is still connected. */
 void fixture_free(Fixture *fixture);
@@ -33,6 +37,8 @@ WebServer *fixture_server(Fixture *fixture);
 unsigned fixture_connections(Fixture *fixture);
 
 /* --- clients --- */
+int client_socket(void);
+void client_connect_socket(Fixture *fixture, int fd);
 int client_connect(Fixture *fixture);
 void client_send(int fd, const void *data, size_t size);
 void client_send_string(int fd, const char *s);
@@ -50,6 +56,8 @@ typedef struct Frame {
         size_t size;
         char data[70000];
 } Frame;
+extern const char fixture_zeros[60000];
+void client_upgrade(int fd);
 int client_websocket(Fixture *fixture);
 /* flags: first byte (FIN, RSV, opcode). */
 void client_frame(int fd, unsigned flags, const void *data, size_t size, bool masked);
