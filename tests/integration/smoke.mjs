@@ -33,7 +33,7 @@ async function person(name) {
 async function say(from, to, conversation, text, send) {
   const began = performance.now();
   let acknowledged;
-  const seen = to.client.until(`"${text}" reaches ${to.name}`, () => to.client.of(conversation).find((message) => message.data.text === text));
+  const seen = to.client.until(`"${text}" reaches ${to.name}`, () => to.client.of(conversation).find((message) => message.data.message?.text === text));
   const [answer, message] = await Promise.all([send().then((result) => ((acknowledged = performance.now()), result)), seen]);
   console.log(`  ${from.name}: "${text}"`.padEnd(50) + `stored after ${(acknowledged - began).toFixed(1)} ms, at ${to.name}'s after ${(message.at - began).toFixed(1)} ms`);
   return { answer, message };
