@@ -23,7 +23,7 @@
 #define RATE_LIMIT_BURST 10
 
 static atomic_int max_level = LOG_INFO;
-static atomic_bool use_journal;
+static atomic_bool use_journal, plain;
 static const char *_Atomic identifier;
 
 static const char *const level_names[] = {
@@ -43,7 +43,7 @@ static bool stderr_is_journal(void) {
 
         if (isempty(stream) || fstat(STDERR_FILENO, &st) < 0)
                 return false;
-        snprintf(here, sizeof(here), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+        snprintf(here, sizeof(here), "%ju:%ju", (uintmax_t) st.st_dev, (uintmax_t) st.st_ino);
         return streq(stream, here);
 }
 
@@ -51,6 +51,12 @@ void log_open(const char *name, int level) {
         atomic_store(&identifier, name);
         atomic_store(&use_journal, stderr_is_journal());
         log_set_level(level);
+}
+
+void log_open_command(const char *name, int level) {
+        log_open(name, level);
+        atomic_store(&use_journal, false);
+        atomic_store(&plain, true);
 }
 
 const char *log_get_target(void) {
@@ -92,7 +98,7 @@ static void entry_addv(Entry *entry, size_t max, const char *format, va_list ap)
         int n = vsnprintf(field, max, format, ap);
         if (n < 0)
                 return;
-        size_t size = MIN((size_t)n, max - 1);
+        size_t size = MIN((size_t) n, max - 1);
         entry->fields[entry->n_fields++] = (struct iovec){.iov_base = field, .iov_len = size};
         entry->used += size;
 }
@@ -139,12 +145,12 @@ static const char *source_path(const char *file) {
  * breaks and escape sequences: they become blanks. */
 static void write_stderr(int level, const char *message, size_t size) {
         char line[MESSAGE_MAX + 8];
-        size_t n = (size_t)snprintf(line, sizeof(line), "<%d>", level);
+        size_t n = atomic_load(&plain) ? 0 : (size_t) snprintf(line, sizeof(line), "<%d>", level);
 
         for (size_t i = 0; i < size && n < sizeof(line) - 1; i++, n++)
-                line[n] = (unsigned char)message[i] < ' ' || message[i] == 0x7f ? ' ' : message[i];
+                line[n] = (unsigned char) message[i] < ' ' || message[i] == 0x7f ? ' ' : message[i];
         line[n++] = '\n';
-        (void)!write(STDERR_FILENO, line, n);
+        (void) !write(STDERR_FILENO, line, n);
 }
 
 int log_write(int level, const LogFields *fields, const char *file, int line, const char *function,

@@ -18,6 +18,8 @@
 
 /* Opens the log for this process: `identifier` is "stonechat-api". Level: one of LOG_DEBUG … LOG_ERR. */
 void log_open(const char *identifier, int level);
+/* For a command that people call: plain lines on standard error, never the journal. */
+void log_open_command(const char *identifier, int level);
 void log_set_level(int level);
 /* Where entries go: "journal" or "console" (standard error), as org.freedesktop.LogControl1 names it. */
 const char *log_get_target(void);

@@ -86,7 +86,7 @@ static bool may_sample(uint64_t rate) {
         if (rate == 0) /* which a token bucket takes for "no limit" */
                 return false;
         pthread_mutex_lock(&mutex);
-        bool taken = token_bucket_take(&bucket, (double)rate, (double)rate, 1, boottime_usec());
+        bool taken = token_bucket_take(&bucket, (double) rate, (double) rate, 1, boottime_usec());
         pthread_mutex_unlock(&mutex);
         return taken;
 }
