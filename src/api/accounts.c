@@ -21,12 +21,12 @@ int accounts_new(Accounts **ret, const AccountsConfig *config) {
         Accounts *accounts = new0(Accounts, 1);
         if (!accounts)
                 return -ENOMEM;
-        accounts->config = *config;
         int r = limiter_new(&accounts->by_address, LIMITER_ENTRIES);
         if (r >= 0)
                 r = limiter_new(&accounts->by_account, LIMITER_ENTRIES);
         if (r < 0)
                 return r;
+        accounts->config = *config;
         *ret = TAKE_PTR(accounts);
         return 0;
 }
@@ -34,10 +34,19 @@ int accounts_new(Accounts **ret, const AccountsConfig *config) {
 Accounts *accounts_free(Accounts *accounts) {
         if (!accounts)
                 return NULL;
+        accounts_stop_hashing(accounts);
         limiter_free(accounts->by_address);
         limiter_free(accounts->by_account);
         free(accounts);
         return NULL;
+}
+
+void accounts_stop_hashing(Accounts *accounts) {
+        accounts->config.hasher = password_hasher_free(TAKE_PTR(accounts->config.hasher));
+}
+
+bool accounts_are_alive(const Accounts *accounts) {
+        return !accounts->config.hasher || password_hasher_is_alive(accounts->config.hasher);
 }
 
 void *accounts_copy(Arena *arena, const ProtobufCMessage *message) {

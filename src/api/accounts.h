@@ -21,7 +21,7 @@
 
 extern const MessageInfo *const accounts_records[]; /* for StoreConfig */
 
-/* What accounts work with; all of it outlives them. */
+/* What accounts work with; it outlives them, save the hasher, which they take. */
 typedef struct AccountsConfig {
         Store *store;
         const Conf *conf;
@@ -43,9 +43,14 @@ typedef struct Accounts {
 } Accounts;
 
 int accounts_new(Accounts **ret, const AccountsConfig *config);
-/* After store and hasher, whose completions use it. */
+/* Ends the hashes under way, which may still write to the store; from then on what needs one fails with
+ * ERROR_UNAVAILABLE. Then the store is closed, and then nobody uses the accounts any more. */
+void accounts_stop_hashing(Accounts *accounts);
 Accounts *accounts_free(Accounts *accounts);
 DEFINE_CLEANUP(Accounts *, accounts_free);
+
+/* The threads that hash live. */
+bool accounts_are_alive(const Accounts *accounts);
 
 void accounts_register(Accounts *accounts, Call *call, const Sc__RegisterRequest *request);
 void accounts_login(Accounts *accounts, Call *call, const Sc__LoginRequest *request);

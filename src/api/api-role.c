@@ -73,7 +73,9 @@ static int open_accounts(Api *api) {
                 });
         if (r < 0)
                 return log_error_errno(r, "Failed to open the store %s: %m", path);
-        r = password_hasher_new(&api->hasher, api->process->event, (unsigned) conf->auth_hash_threads,
+        _cleanup_(password_hasher_freep)
+        PasswordHasher *hasher = NULL;
+        r = password_hasher_new(&hasher, api->process->event, (unsigned) conf->auth_hash_threads,
                 (unsigned) conf->auth_hash_queue);
         if (r < 0)
                 return log_error_errno(r, "Failed to start the threads that hash passwords: %m");
@@ -81,7 +83,7 @@ static int open_accounts(Api *api) {
                                                     .store = api->store,
                                                     .conf = conf,
                                                     .token_key = api->token_key,
-                                                    .hasher = api->hasher,
+                                                    .hasher = hasher,
                                                     .session_ended = on_session_ended,
                                                     .store_full = on_store_full,
                                                     .userdata = api,
@@ -169,7 +171,8 @@ void api_stop(void *role) {
         Api *api = role;
 
         web_server_free(api->web);
-        password_hasher_free(api->hasher);
+        if (api->accounts)
+                accounts_stop_hashing(api->accounts);
         store_close(api->store);
         health_free(api->health);
         rest_free(api->rest);
@@ -195,7 +198,7 @@ bool api_healthy(void *role) {
 
 bool api_alive(void *role) {
         Api *api = role;
-        return password_hasher_is_alive(api->hasher) && store_is_alive(api->store, STORE_MAX_BUSY_USEC);
+        return accounts_are_alive(api->accounts) && store_is_alive(api->store, STORE_MAX_BUSY_USEC);
 }
 
 const char *api_status(void *role) {

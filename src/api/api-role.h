@@ -12,7 +12,6 @@ typedef struct Api {
         RoleProcess *process;
         TokenKey *token_key;
         Store *store; /* accounts.db */
-        PasswordHasher *hasher;
         Accounts *accounts;
         Health *health;
         Rest *rest;

@@ -102,6 +102,9 @@ static void on_done(WorkerJob *worker_job) {
 
 static int submit(PasswordHasher *hasher, const char *password, const PasswordJob *settings) {
         size_t size = strlen(password);
+
+        if (!hasher)
+                return -ECANCELED;
         _cleanup_(password_job_freep)
         PasswordJob *job = calloc(1, sizeof(PasswordJob) + size + 1);
         if (!job)

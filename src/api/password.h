@@ -28,7 +28,7 @@ bool password_hasher_is_alive(PasswordHasher *hasher);
  * stored one has another cost than wanted and should be replaced, else NULL. Valid during the call. */
 typedef void (*PasswordDone)(int r, const char *hash, void *userdata);
 
-/* Both: -EBUSY when too many wait already, -ENOMEM. */
+/* Both: -EBUSY when too many wait already, -ENOMEM, or -ECANCELED when the hasher is NULL: gone already. */
 int password_hash(
         PasswordHasher *hasher, const char *password, PasswordCost cost, PasswordDone done, void *userdata);
 /* stored NULL: there is no such user; takes as long as if there were, and ends with -EKEYREJECTED. */

@@ -59,8 +59,9 @@ static inline void *mfree(void *p) {
                 (type *) ((char *) _member - offsetof(type, member));                                       \
         })
 
+/* Of n elements; the array may be NULL, and then there are none. */
 #define FOREACH_ARRAY(i, array, n)                                                                          \
-        for (typeof((array)[0]) *i = (array), *_end_##i = i + (n); i < _end_##i; i++)
+        for (typeof((array)[0]) *i = (array), *_end_##i = i ? i + (n) : i; i < _end_##i; i++)
 
 /* In all places where the other end decides what happens, and so in most, this is not the right thing:
  * assert only what the program itself guarantees. Stays active in release builds. */

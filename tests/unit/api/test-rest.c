@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The REST surface with HTTP cut off: requests are made, and answers taken, by the functions below instead
+ * of the web layer. */
+
+#include "fixture.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "api/api-role.h"
+#include "proto/json.h"
+
+struct HttpRequest {
+        const char *verb, *path, *query, *body, *content_type, *authorization, *origin, *traceparent,
+                *forwarded_for, *if_none_match, *address;
+        void *userdata;
+        /* the answer */
+        bool answered;
+        unsigned status;
+        char type[64];
+        char headers[2048]; /* "name: value" lines */
+        char content[65536];
+};
+
+static HttpRequest http;
+
+const char *http_request_verb(const HttpRequest *request) {
+        return request->verb;
+}
+
+const char *http_request_path(const HttpRequest *request) {
+        return request->path;
+}
+
+const char *http_request_address(const HttpRequest *request) {
+        return request->address ?: "192.0.2.1";
+}
+
+const char *http_request_body(const HttpRequest *request, size_t *ret_size) {
+        *ret_size = strlen(strempty(request->body));
+        return strempty(request->body);
+}
+
+const char *http_request_header(const HttpRequest *request, const char *name) {
+        const struct {
+                const char *name, *value;
+        } headers[] = {
+                {"authorization", request->authorization},
+                {"content-type", request->content_type},
+                {"if-none-match", request->if_none_match},
+                {"origin", request->origin},
+                {"traceparent", request->traceparent},
+                {"x-forwarded-for", request->forwarded_for},
+        };
+
+        FOREACH_ARRAY(header, headers, ELEMENTSOF(headers))
+                if (streq(header->name, name))
+                        return header->value;
+        fail_msg("unexpected header %s", name);
+        return NULL;
+}
+
+/* One parameter is enough here: "name=value". */
+int http_request_query(const HttpRequest *request,
+        int (*parameter)(const char *name, const char *value, void *userdata), void *userdata) {
+        char name[64];
+
+        if (!request->query)
+                return 0;
+        const char *equals = strchr(request->query, '=');
+        snprintf(name, sizeof(name), "%.*s", (int) (equals - request->query), request->query);
+        return parameter(name, equals + 1, userdata);
+}
+
+void http_request_set_userdata(HttpRequest *request, void *userdata) {
+        request->userdata = userdata;
+}
+
+void *http_request_get_userdata(const HttpRequest *request) {
+        return request->userdata;
+}
+
+void http_respond(HttpRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
+        size_t n_headers, const void *body, size_t size) {
+        assert_false(request->answered);
+        assert_true(size < sizeof(request->content));
+        request->answered = true;
+        request->status = status;
+        snprintf(request->type, sizeof(request->type), "%s", strempty(content_type));
+        FOREACH_ARRAY(header, headers, n_headers) {
+                size_t n = strlen(request->headers);
+                snprintf(request->headers + n, sizeof(request->headers) - n, "%s: %s\n", header->name,
+                        header->value);
+        }
+        if (size > 0)
+                memcpy(request->content, body, size);
+        request->content[size] = 0;
+}
+
+/* --- the parts around: accounts on a store, and a group role that is a function here --- */
+
+static Routes *routes;
+static Dispatcher *dispatcher;
+static Health *health;
+static Rest *rest;
+static Api api; /* Call.role of the handlers */
+static Call *held_call; /* of a request that asks for it */
+static unsigned n_idle;
+static bool group_is_well;
+
+static void answer_send(Call *call, const ProtobufCMessage *message) {
+        const Sc__SendRequest *request = (const Sc__SendRequest *) message;
+        Sc__SendResponse response = SC__SEND_RESPONSE__INIT;
+
+        assert_string_not_equal(call->caller.user, "");
+        if (streq(request->text, "hold")) {
+                held_call = call;
+                return;
+        }
+        if (streq(request->text, "refuse")) {
+                call_fail(call, ERROR_NOT_A_MEMBER, "conversation: \"%s\"", request->conversation);
+                return;
+        }
+        response.conversation = request->conversation;
+        response.seq = 7;
+        call_return(call, &response.base);
+}
+
+static void answer_list(Call *call, const ProtobufCMessage *message) {
+        Sc__ConversationListResponse response = SC__CONVERSATION_LIST_RESPONSE__INIT;
+        char limit[16];
+
+        snprintf(limit, sizeof(limit), "%u", ((const Sc__ConversationListRequest *) message)->limit);
+        response.next_after = limit;
+        call_return(call, &response.base);
+}
+
+static void answer_ping(Call *call, const ProtobufCMessage *message) {
+        static const Sc__GroupPingResponse response = SC__GROUP_PING_RESPONSE__INIT;
+
+        if (group_is_well)
+                call_return(call, &response.base);
+        else
+                call_fail(call, ERROR_UNAVAILABLE, "%s", "");
+}
+
+static MethodBinding bindings[32];
+
+static void on_idle(void *userdata) {
+        n_idle++;
+}
+
+static int setup(void **state) {
+        static const MethodBinding group[] = {
+                {&method_message_send, answer_send},
+                {&method_conversation_list, answer_list},
+                {&method_group_ping, answer_ping},
+                {},
+        };
+        size_t n = 0;
+
+        if (fixture_setup(state) != 0)
+                return -1;
+        for (const MethodBinding *b = group; b->method; b++)
+                bindings[n++] = *b;
+        for (const MethodBinding *b = api_methods; b->method; b++)
+                bindings[n++] = *b;
+        assert_true(n < ELEMENTSOF(bindings));
+        api = (Api){.accounts = fixture.accounts};
+        group_is_well = true;
+        n_idle = 0;
+        if (routes_new(&routes, NULL, NULL, NULL) < 0 ||
+                dispatcher_new(&dispatcher, fixture.event, routes, bindings, USEC_PER_SEC) < 0 ||
+                health_new(&health, fixture.event, fixture.store, dispatcher) < 0)
+                return -1;
+        dispatcher_set_role(dispatcher, &api);
+        RestConfig config = {
+                .conf = fixture.conf,
+                .token_key = fixture.key,
+                .dispatcher = dispatcher,
+                .accounts = fixture.accounts,
+                .health = health,
+                .idle = on_idle,
+        };
+        return rest_new(&rest, &config);
+}
+
+static int teardown(void **state) {
+        accounts_stop_hashing(fixture.accounts);
+        fixture.store = store_close(fixture.store);
+        health = health_free(health);
+        rest = rest_free(rest);
+        dispatcher = dispatcher_free(dispatcher);
+        routes = routes_free(routes);
+        return fixture_teardown(state);
+}
+
+/* --- asking --- */
+
+static void begin(HttpRequest request) {
+        http = request;
+        rest_on_request(&http, rest);
+}
+
+static HttpRequest *ask(HttpRequest request) {
+        begin(request);
+        while (!http.answered)
+                fixture_run_once();
+        assert_null(http.userdata);
+        return &http;
+}
+
+#define ASK(...) ask((HttpRequest){__VA_ARGS__})
+#define JSON .content_type = "application/json"
+
+static bool answer_has_header(const char *line) {
+        return strstr(http.headers, line) != NULL;
+}
+
+/* A member of the answer, which must be a JSON object; static memory. */
+static const char *member(const char *name) {
+        static char value[2048];
+        JsonError error;
+        json_t *json;
+
+        assert_int_equal(json_parse(http.content, strlen(http.content), &json, &error), 0);
+        const char *text = json_string_value(json_object_get(json, name));
+        snprintf(value, sizeof(value), "%s", strempty(text));
+        json_decref(json);
+        return value;
+}
+
+static void assert_problem(unsigned status, const char *code) {
+        assert_int_equal(http.status, status);
+        assert_string_equal(http.type, "application/problem+json");
+        assert_string_equal(member("code"), code);
+        assert_int_equal(strlen(member("trace_id")), 32);
+        assert_non_null(startswith(member("type"), "urn:stonechat:error:"));
+}
+
+/* Registers, signs in, and answers the Authorization header; static memory. */
+static const char *sign_in(void) {
+        static char authorization[2048];
+
+        ASK(.verb = "POST", .path = "/v1/auth/register", JSON,
+                .body = "{\"username\":\"ann\",\"password\":\"correct horse\"}");
+        ASK(.verb = "POST", .path = "/v1/auth/login", JSON,
+                .body = "{\"username\":\"ann\",\"password\":\"correct horse\",\"device\":\"phone\"}");
+        assert_int_equal(http.status, 200);
+        snprintf(authorization, sizeof(authorization), "Bearer %s", member("access_token"));
+        return authorization;
+}
+
+/* --- tests --- */
+
+static void test_pages(void **state) {
+        assert_int_equal(ASK(.verb = "GET", .path = "/")->status, 200);
+        ASK(.verb = "GET", .path = "/openapi.json");
+        assert_int_equal(http.status, 200);
+        assert_string_equal(member("openapi"), "3.1.0");
+        const char *etag = strstr(http.headers, "etag: ");
+        assert_non_null(etag);
+        char known[64];
+        snprintf(known, sizeof(known), "%.*s", (int) strcspn(etag + 6, "\n"), etag + 6);
+        ASK(.verb = "GET", .path = "/openapi.json", .if_none_match = known);
+        assert_int_equal(http.status, 304);
+        assert_string_equal(http.content, "");
+        ASK(.verb = "POST", .path = "/openapi.json");
+        assert_problem(405, "method_not_allowed");
+        assert_true(answer_has_header("allow: GET\n"));
+        assert_int_equal(ASK(.verb = "HEAD", .path = "/")->status, 200);
+}
+
+static void test_health(void **state) {
+        ASK(.verb = "GET", .path = "/healthz");
+        assert_int_equal(http.status, 200);
+        assert_string_equal(member("status"), "ok");
+        group_is_well = false;
+        ASK(.verb = "GET", .path = "/healthz");
+        assert_int_equal(http.status, 503);
+        assert_string_equal(member("group"), "unavailable");
+        assert_string_equal(member("store"), "ok");
+}
+
+static void test_headers_of_every_answer(void **state) {
+        ASK(.verb = "GET", .path = "/nothing",
+                .traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert_problem(404, "method_not_found");
+        assert_string_equal(member("trace_id"), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_true(answer_has_header("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+        assert_true(answer_has_header("cache-control: no-store\n"));
+        assert_true(answer_has_header("x-content-type-options: nosniff\n"));
+}
+
+static void test_refusals(void **state) {
+        ASK(.verb = "DELETE", .path = "/v1/users/me");
+        assert_problem(405, "method_not_allowed");
+        assert_true(answer_has_header("allow: GET\n"));
+        ASK(.verb = "POST", .path = "/v1/auth/login", .content_type = "text/plain", .body = "{}");
+        assert_problem(415, "unsupported_media_type");
+        ASK(.verb = "POST", .path = "/v1/auth/login", .body = "{}");
+        assert_problem(415, "unsupported_media_type");
+        ASK(.verb = "POST", .path = "/v1/auth/login", JSON, .body = "{\"username\":");
+        assert_problem(400, "invalid_json");
+        ASK(.verb = "POST", .path = "/v1/auth/login", JSON, .body = "[1]");
+        assert_int_equal(http.status, 400);
+        ASK(.verb = "POST", .path = "/v1/auth/login", JSON, .body = "{\"username\":7,\"password\":\"x\"}");
+        assert_problem(400, "invalid_argument");
+        ASK(.verb = "POST", .path = "/v1/auth/login", JSON, .body = "{\"username\":\"ann\"}");
+        assert_problem(400, "invalid_argument");
+        assert_non_null(startswith(member("detail"), "password"));
+        ASK(.verb = "POST", .path = "/v1/auth/login"); /* no body at all */
+        assert_problem(400, "invalid_argument");
+        /* Passwords do not belong into URLs, and are not read there. */
+        ASK(.verb = "POST", .path = "/v1/auth/login", .query = "username=ann");
+        assert_problem(400, "invalid_argument");
+        /* Nothing that is for roles only has a route. */
+        ASK(.verb = "POST", .path = "/v1/session/check", JSON, .body = "{}");
+        assert_problem(404, "method_not_found");
+}
+
+static void test_authentication(void **state) {
+        const char *authorization = sign_in();
+
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization);
+        assert_int_equal(http.status, 200);
+        assert_string_equal(http.type, "application/json");
+        assert_string_equal(member("username"), "ann");
+        ASK(.verb = "GET", .path = "/v1/users/me");
+        assert_problem(401, "unauthenticated");
+        assert_true(answer_has_header("www-authenticate: Bearer\n"));
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = "Bearer nonsense");
+        assert_problem(401, "unauthenticated");
+        assert_true(answer_has_header("www-authenticate: Bearer error=\"invalid_token\"\n"));
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = "Basic YTpi");
+        assert_problem(401, "unauthenticated");
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = "");
+        assert_problem(401, "unauthenticated");
+        ASK(.verb = "POST", .path = "/v1/auth/logout", .authorization = authorization);
+        assert_int_equal(http.status, 200);
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization);
+        assert_problem(401, "session_revoked");
+}
+
+static void test_expired_token(void **state) {
+        TokenClaims claims = {.user = "u", .session = "s", .expires_at = time(NULL) - 1};
+        _cleanup_free_ char *token = NULL;
+
+        assert_int_equal(token_issue(fixture.key, &claims, &token), 0);
+        _cleanup_free_ char *authorization = format_string("Bearer %s", token);
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization);
+        assert_problem(401, "token_expired");
+}
+
+static void test_methods_of_group(void **state) {
+        const char *authorization = sign_in();
+
+        ASK(.verb = "POST", .path = "/v1/conversations/c1/messages", JSON, .authorization = authorization,
+                .body = "{\"text\":\"hello\"}");
+        assert_int_equal(http.status, 201);
+        assert_string_equal(http.content, "{\"conversation\":\"c1\",\"seq\":7}");
+        ASK(.verb = "POST", .path = "/v1/conversations/c1/messages", JSON, .authorization = authorization,
+                .body = "{\"text\":\"refuse\"}");
+        assert_problem(403, "not_a_member");
+        assert_string_equal(member("detail"), "conversation: \"c1\"");
+        /* The body must not contradict the path. */
+        ASK(.verb = "POST", .path = "/v1/conversations/c1/messages", JSON, .authorization = authorization,
+                .body = "{\"text\":\"hello\",\"conversation\":\"c2\"}");
+        assert_problem(400, "invalid_argument");
+        ASK(.verb = "GET", .path = "/v1/conversations", .query = "limit=3", .authorization = authorization);
+        assert_string_equal(member("next_after"), "3");
+        ASK(.verb = "GET", .path = "/v1/conversations", .query = "limit=x", .authorization = authorization);
+        assert_problem(400, "invalid_argument");
+        ASK(.verb = "GET", .path = "/v1/conversations", .query = "unknown=x",
+                .authorization = authorization);
+        assert_int_equal(http.status, 200);
+}
+
+static void test_client_goes_away(void **state) {
+        const char *authorization = sign_in();
+        Sc__SendResponse response = SC__SEND_RESPONSE__INIT;
+        RestStatistics statistics;
+
+        /* While the group role works on it. */
+        begin((HttpRequest){.verb = "POST",
+                .path = "/v1/conversations/c1/messages",
+                JSON,
+                .authorization = authorization,
+                .body = "{\"text\":\"hold\"}"});
+        while (!held_call)
+                fixture_run_once();
+        rest_on_abort(&http, rest);
+        call_return(TAKE_PTR(held_call), &response.base);
+        assert_false(http.answered);
+        /* While its session is checked. */
+        begin((HttpRequest){.verb = "POST",
+                .path = "/v1/conversations/c1/messages",
+                JSON,
+                .authorization = authorization,
+                .body = "{\"text\":\"hold\"}"});
+        rest_on_abort(&http, rest);
+        do {
+                fixture_run_once();
+                rest_get_statistics(rest, &statistics);
+        } while (statistics.n_active > 0);
+        assert_null(held_call);
+        assert_false(http.answered);
+        /* While health is probed. */
+        begin((HttpRequest){.verb = "GET", .path = "/healthz"});
+        rest_on_abort(&http, rest);
+        do {
+                fixture_run_once();
+                rest_get_statistics(rest, &statistics);
+        } while (statistics.n_active > 0);
+        assert_true(n_idle > 0);
+}
+
+/* The role ends while a call is out. */
+static void test_rest_ends_first(void **state) {
+        const char *authorization = sign_in();
+
+        begin((HttpRequest){.verb = "POST",
+                .path = "/v1/conversations/c1/messages",
+                JSON,
+                .authorization = authorization,
+                .body = "{\"text\":\"hold\"}"});
+        while (!held_call)
+                fixture_run_once();
+        rest_on_abort(&http, rest);
+        rest = rest_free(rest);
+        call_fail(TAKE_PTR(held_call), ERROR_UNAVAILABLE, "%s", "");
+        assert_false(http.answered);
+}
+
+static void set_list(char **list, const char *value) {
+        free(*list);
+        *list = strdup(value);
+}
+
+static void test_cors(void **state) {
+        ASK(.verb = "GET", .path = "/", .origin = "https://a.example");
+        assert_false(answer_has_header("access-control-allow-origin"));
+        set_list(&fixture.conf->api_allowed_origins, "https://a.example https://b.example");
+        ASK(.verb = "GET", .path = "/", .origin = "https://a.example");
+        assert_true(answer_has_header("access-control-allow-origin: https://a.example\n"));
+        assert_true(answer_has_header("vary: origin\n"));
+        ASK(.verb = "GET", .path = "/", .origin = "https://a.example.org");
+        assert_false(answer_has_header("access-control-allow-origin"));
+        assert_true(answer_has_header("vary: origin\n"));
+        ASK(.verb = "OPTIONS", .path = "/v1/auth/login", .origin = "https://b.example");
+        assert_int_equal(http.status, 204);
+        assert_true(answer_has_header("access-control-allow-origin: https://b.example\n"));
+        assert_true(answer_has_header("access-control-allow-methods: POST\n"));
+        ASK(.verb = "OPTIONS", .path = "/nothing", .origin = "https://b.example");
+        assert_problem(404, "method_not_found");
+        /* Problems are readable for pages too. */
+        assert_true(answer_has_header("access-control-allow-origin: https://b.example\n"));
+        set_list(&fixture.conf->api_allowed_origins, "*");
+        ASK(.verb = "GET", .path = "/", .origin = "https://c.example");
+        assert_true(answer_has_header("access-control-allow-origin: https://c.example\n"));
+}
+
+static bool is_limited(const char *address, const char *forwarded_for) {
+        ASK(.verb = "POST", .path = "/v1/auth/login", JSON, .address = address,
+                .forwarded_for = forwarded_for, .body = "{\"username\":\"x\",\"password\":\"y\"}");
+        return http.status == 429;
+}
+
+static void test_rate_limit_and_proxies(void **state) {
+        fixture.conf->api_login_rate = 1;
+        fixture.conf->api_login_burst = 1;
+        assert_false(is_limited("192.0.2.1", NULL));
+        assert_true(is_limited("192.0.2.1", NULL));
+        assert_problem(429, "rate_limited");
+        assert_true(answer_has_header("retry-after: "));
+        /* Anybody can write the header. */
+        assert_true(is_limited("192.0.2.1", "198.51.100.9"));
+        set_list(&fixture.conf->api_trusted_proxies, "192.0.2.1 192.0.2.2");
+        assert_false(is_limited("192.0.2.1", "198.51.100.9"));
+        assert_true(is_limited("192.0.2.2", "198.51.100.9"));
+        assert_true(is_limited("192.0.2.2", "203.0.113.1, 198.51.100.9"));
+        assert_true(is_limited("192.0.2.2", "203.0.113.1,198.51.100.9 ,192.0.2.1"));
+        assert_true(is_limited("192.0.2.1", "")); /* the proxy itself */
+        assert_false(is_limited("192.0.2.1", "198.51.100.10"));
+}
+
+static void test_refused_by_web_layer(void **state) {
+        _cleanup_buffer_ Buffer body = {};
+
+        rest_on_refused(ERROR_BODY_TOO_LARGE, &body, rest);
+        assert_int_equal(buffer_append(&body, "", 1), 0);
+        assert_string_equal((char *) body.data, "{\"type\":\"urn:stonechat:error:body_too_large\",\"title\":"
+                                                "\"The body is larger than allowed\","
+                                                "\"status\":413,\"code\":\"body_too_large\"}");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_pages),
+                TEST(test_health),
+                TEST(test_headers_of_every_answer),
+                TEST(test_refusals),
+                TEST(test_authentication),
+                TEST(test_expired_token),
+                TEST(test_methods_of_group),
+                TEST(test_client_goes_away),
+                TEST(test_rest_ends_first),
+                TEST(test_cors),
+                TEST(test_rate_limit_and_proxies),
+                TEST(test_refused_by_web_layer),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
