@@ -2,21 +2,23 @@
 #include "store/sqlite-connection.h"
 
 #include <pthread.h>
-#include <uthash.h>
+#include <sys/queue.h>
 
 /* How long one connection waits for another's lock. Nobody holds one for long: there is one writer, and a
  * checkpoint that needs the writer out of the way runs when there is nothing to write. */
 #define BUSY_MSEC 5000
 
 typedef struct Statement {
-        UT_hash_handle hh;
+        LIST_ENTRY(Statement) link;
         StatementShape shape;
         sqlite3_stmt *statement;
 } Statement;
 
 struct Connection {
         sqlite3 *db;
-        Statement *statements; /* as many as there are shapes in the program: a few dozen */
+        sqlite3_stmt *begin, *commit, *rollback;
+        /* As many as there are shapes in the program: a few dozen. The one used last comes first. */
+        LIST_HEAD(, Statement) statements;
 };
 
 /* Small pages: an append touches two of them wherever its conversation and its sender stand, and each one
@@ -35,6 +37,22 @@ static void configure_library(void) {
         /* Its counters would cost a global lock at every allocation. Refused once SQLite is in use: then it
          * stays as it is. */
         sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
+static int prepare_transactions(Connection *c, ConnectionMode mode) {
+        const struct {
+                const char *sql;
+                sqlite3_stmt **ret;
+        } statements[] = {
+                {mode == CONNECTION_WRITER ? "BEGIN IMMEDIATE" : "BEGIN", &c->begin},
+                {"COMMIT", &c->commit},
+                {"ROLLBACK", &c->rollback},
+        };
+        int rc = SQLITE_OK;
+
+        FOREACH_ARRAY(s, statements, ELEMENTSOF(statements))
+                rc = rc ?: sqlite3_prepare_v3(c->db, s->sql, -1, SQLITE_PREPARE_PERSISTENT, s->ret, NULL);
+        return connection_error(c, rc);
 }
 
 int connection_open(Connection **ret, const char *path, ConnectionMode mode) {
@@ -58,6 +76,8 @@ int connection_open(Connection **ret, const char *path, ConnectionMode mode) {
                 return connection_error(connection, rc);
         sqlite3_busy_timeout(connection->db, BUSY_MSEC);
         int r = connection_exec(connection, pragmas[mode]);
+        if (r >= 0)
+                r = prepare_transactions(connection, mode);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(connection);
@@ -65,15 +85,17 @@ int connection_open(Connection **ret, const char *path, ConnectionMode mode) {
 }
 
 Connection *connection_close(Connection *connection) {
-        Statement *statement, *next;
-
         if (!connection)
                 return NULL;
-        HASH_ITER(hh, connection->statements, statement, next) {
-                HASH_DEL(connection->statements, statement);
+        while (!LIST_EMPTY(&connection->statements)) {
+                Statement *statement = LIST_FIRST(&connection->statements);
+                LIST_REMOVE(statement, link);
                 sqlite3_finalize(statement->statement);
                 free(statement);
         }
+        sqlite3_finalize(connection->begin);
+        sqlite3_finalize(connection->commit);
+        sqlite3_finalize(connection->rollback);
         sqlite3_close(connection->db);
         free(connection);
         return NULL;
@@ -112,6 +134,25 @@ int connection_exec(Connection *connection, const char *sql) {
         return connection_error(connection, sqlite3_exec(connection->db, sql, NULL, NULL, NULL));
 }
 
+/* The statement's own result counts: sqlite3_reset() repeats it. */
+static int run_once(Connection *connection, sqlite3_stmt *statement) {
+        (void) sqlite3_step(statement);
+        return connection_error(connection, sqlite3_reset(statement));
+}
+
+int connection_begin(Connection *connection) {
+        return run_once(connection, connection->begin);
+}
+
+int connection_commit(Connection *connection) {
+        return run_once(connection, connection->commit);
+}
+
+void connection_rollback(Connection *connection) {
+        if (!sqlite3_get_autocommit(connection->db))
+                (void) run_once(connection, connection->rollback);
+}
+
 int connection_query_number(Connection *connection, const char *sql, int64_t *ret) {
         _cleanup_finalize_ sqlite3_stmt *statement = NULL;
 
@@ -124,28 +165,42 @@ int connection_query_number(Connection *connection, const char *sql, int64_t *re
         return 0;
 }
 
-int connection_prepare(Connection *connection, const StatementShape *shape, sqlite3_stmt **ret) {
-        _cleanup_sqlite_free_ char *sql = NULL;
-        Statement *found;
+static Statement *find_statement(Connection *connection, const StatementShape *shape) {
+        Statement *statement;
 
-        HASH_FIND(hh, connection->statements, shape, sizeof(*shape), found);
-        if (found) {
-                *ret = found->statement;
-                return 0;
-        }
-        sql = sql_statement(shape);
-        if (!sql)
-                return -ENOMEM;
+        LIST_FOREACH(statement, &connection->statements, link)
+                if (memcmp(&statement->shape, shape, sizeof(*shape)) == 0)
+                        return statement;
+        return NULL;
+}
+
+static int new_statement(Connection *connection, const StatementShape *shape, Statement **ret) {
         _cleanup_free_ Statement *statement = new0(Statement, 1);
-        if (!statement)
+        _cleanup_sqlite_free_ char *sql = sql_statement(shape);
+
+        if (!statement || !sql)
                 return -ENOMEM;
-        statement->shape = *shape;
         int rc = sqlite3_prepare_v3(
                 connection->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement->statement, NULL);
         if (rc != SQLITE_OK)
                 return connection_error(connection, rc);
-        HASH_ADD(hh, connection->statements, shape, sizeof(*shape), statement);
-        *ret = TAKE_PTR(statement)->statement;
+        statement->shape = *shape;
+        *ret = TAKE_PTR(statement);
+        return 0;
+}
+
+int connection_prepare(Connection *connection, const StatementShape *shape, sqlite3_stmt **ret) {
+        Statement *statement = find_statement(connection, shape);
+
+        if (statement)
+                LIST_REMOVE(statement, link);
+        else {
+                int r = new_statement(connection, shape, &statement);
+                if (r < 0)
+                        return r;
+        }
+        LIST_INSERT_HEAD(&connection->statements, statement, link);
+        *ret = statement->statement;
         return 0;
 }
 

@@ -26,6 +26,11 @@ sqlite3 *connection_handle(Connection *connection);
 int connection_error(Connection *connection, int rc);
 /* Runs statements that need no parameters and whose rows do not matter. */
 int connection_exec(Connection *connection, const char *sql);
+/* Transactions, by statements that are prepared already: to roll back needs no memory. */
+int connection_begin(Connection *connection); /* to write, if it is the writer's connection */
+int connection_commit(Connection *connection);
+/* Does nothing if there is none, as the engine may have ended it by itself. */
+void connection_rollback(Connection *connection);
 /* Runs a query that answers one number. */
 int connection_query_number(Connection *connection, const char *sql, int64_t *ret);
 /* The prepared statement of this shape, reset and ready to bind; it belongs to the connection. */

@@ -133,13 +133,10 @@ static int run_items(Reader *reader, Operation *o) {
 static int run_read(Reader *reader, Operation *o) {
         if (o->read.n == 1)
                 return run_items(reader, o);
-        int r = connection_exec(reader->connection, "BEGIN");
-        if (r < 0)
-                return r;
-        r = run_items(reader, o);
-        /* After an error the engine may have ended the transaction by itself. */
-        if (!sqlite3_get_autocommit(connection_handle(reader->connection)))
-                (void) connection_exec(reader->connection, "ROLLBACK");
+        int r = connection_begin(reader->connection);
+        if (r >= 0)
+                r = run_items(reader, o);
+        connection_rollback(reader->connection); /* as good as a commit where nothing was written */
         return r;
 }
 

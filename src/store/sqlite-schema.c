@@ -61,13 +61,13 @@ static int ensure_all(Connection *connection, const MessageInfo *const *records)
 }
 
 int sqlite_schema_ensure(Connection *connection, const MessageInfo *const *records) {
-        int r = connection_exec(connection, "BEGIN IMMEDIATE");
+        int r = connection_begin(connection);
         if (r < 0)
                 return r;
         r = ensure_all(connection, records);
         if (r >= 0)
-                r = connection_exec(connection, "COMMIT");
+                r = connection_commit(connection);
         if (r < 0)
-                (void) connection_exec(connection, "ROLLBACK");
+                connection_rollback(connection);
         return r;
 }

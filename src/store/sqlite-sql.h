@@ -18,7 +18,7 @@ typedef enum StatementKind {
         STATEMENT_SELECT,
 } StatementKind;
 
-/* What tells one statement from another: a hash key as it lies in memory, so without padding. */
+/* What tells one statement from another: compared as it lies in memory, so without padding. */
 typedef struct StatementShape {
         const MessageInfo *info;
         const IndexInfo *index; /* this and what follows kind: of STATEMENT_SELECT, as in ReadItem */

@@ -108,18 +108,17 @@ static int run_operations(Writer *w, OperationList *batch) {
 static int commit(Writer *w) {
         uint64_t begin = boottime_usec();
 
-        int r = connection_exec(w->connection, "COMMIT");
+        int r = connection_commit(w->connection);
         if (r >= 0)
                 store_count_commit(w->store, boottime_usec() - begin);
         return r;
 }
 
-/* The engine may have rolled back by itself. Nothing that was found out inside the transaction counts. */
+/* Nothing that was found out inside the transaction counts. */
 static void roll_back(Writer *w, OperationList *batch, int error) {
         Operation *o;
 
-        if (!sqlite3_get_autocommit(connection_handle(w->connection)))
-                (void) connection_exec(w->connection, "ROLLBACK");
+        connection_rollback(w->connection);
         if (w->appender.last_seqs)
                 seq_cache_clear(w->appender.last_seqs);
         TAILQ_FOREACH(o, batch, link) {
@@ -132,7 +131,7 @@ static void roll_back(Writer *w, OperationList *batch, int error) {
 }
 
 static void run_batch(Writer *w, OperationList *batch) {
-        int r = connection_exec(w->connection, "BEGIN IMMEDIATE");
+        int r = connection_begin(w->connection);
         if (r >= 0)
                 r = run_operations(w, batch);
         if (r >= 0)

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The disk fails at its first, second, third … operation, until a run comes through unharmed. */
+
+#include <stdio.h>
+
+#include "fault-vfs.h"
+#include "util/string-util.h"
+#include "workload.h"
+
+/* Of operations in a run: the loops below must come to an end. */
+#define MAX_OPERATIONS 2000U
+
+/* Answers whether the fault happened. */
+static bool run_with_fault(Fault fault, unsigned first, unsigned count, unsigned max_tries) {
+        Fixture f;
+        Workload w = {};
+
+        fixture_new(&f);
+        fault_vfs_forget();
+        fault_vfs_arm(fault, first, count);
+        workload_run(&w, &f, max_tries);
+        bool happened = fault_vfs_disarm();
+        assert_int_equal(fixture_open(&f, NULL), 0);
+        workload_verify(&w, &f);
+        for (unsigned i = 0; i < WORKLOAD_MESSAGES; i++)
+                assert_true(w.acknowledged[i] > 0); /* it went on once the disk did */
+        fixture_done(&f);
+        return happened;
+}
+
+static unsigned run_until_unharmed(Fault fault, unsigned count, unsigned max_tries) {
+        unsigned first = 1;
+
+        while (run_with_fault(fault, first, count, max_tries))
+                assert_true(++first < MAX_OPERATIONS);
+        assert_true(first > WORKLOAD_MESSAGES); /* it did happen */
+        return first;
+}
+
+static void test_one_error(void **state) {
+        run_until_unharmed(FAULT_ERROR, 1, 3);
+}
+
+static void test_several_errors(void **state) {
+        run_until_unharmed(FAULT_ERROR, 6, 20);
+}
+
+static void test_full(void **state) {
+        run_until_unharmed(FAULT_FULL, 10, 30);
+}
+
+/* For each moment: without anything that was not synced, and with some of it. */
+static void test_crash(void **state) {
+        for (unsigned first = 1, happened = true; happened; first++) {
+                Fixture f, after;
+                Workload w = {};
+
+                assert_true(first < MAX_OPERATIONS);
+                fixture_new(&f);
+                fault_vfs_forget();
+                fault_vfs_arm(FAULT_CRASH, first, 0);
+                workload_run(&w, &f, 1);
+                happened = fault_vfs_disarm();
+                for (unsigned seed = 0; seed < 2 && happened; seed++) {
+                        fixture_new(&after);
+                        fault_vfs_restore(after.directory, seed * first);
+                        assert_int_equal(fixture_open(&after, NULL), 0);
+                        workload_verify(&w, &after);
+                        fixture_done(&after);
+                }
+                fixture_done(&f);
+        }
+}
+
+static void test_full_is_named(void **state) {
+        Fixture f;
+
+        fixture_new(&f);
+        assert_int_equal(fixture_open(&f, NULL), 0);
+        assert_int_equal(fixture_append_text(&f, "c", 0, "a", "1", "one").r, 0);
+        fault_vfs_arm(FAULT_FULL, 1, 1000000);
+        assert_int_equal(fixture_append_text(&f, "c", 1, "a", "2", "two").r, -ENOSPC);
+        assert_int_equal(fixture_count_messages(&f, "c"), 1); /* it still reads */
+        assert_int_equal(fixture_append_text(&f, "c", 0, "a", "3", "three").r, -ESTALE); /* and tells */
+        fault_vfs_disarm();
+        assert_int_equal(fixture_append_text(&f, "c", 1, "a", "2", "two").last_seq, 2);
+        fixture_done(&f);
+}
+
+/* All operations of a transaction that cannot be committed are told so. */
+static void test_batch_fails_together(void **state) {
+        Fixture f;
+        char names[50][8];
+
+        fixture_new(&f);
+        assert_int_equal(fixture_open(&f, NULL), 0);
+        fault_vfs_arm(FAULT_ERROR, 1, 1000000);
+        for (unsigned i = 0; i < ELEMENTSOF(names); i++) {
+                snprintf(names[i], sizeof(names[i]), "c%u", i);
+                Sc__Message message = fixture_message(names[i], "a", names[i], "x"),
+                            *messages[] = {&message};
+                assert_int_equal(
+                        store_append(f.store, names[i], 0, messages, 1, fixture_count_append, &f), 0);
+        }
+        fixture_wait_completed(&f, ELEMENTSOF(names));
+        assert_int_equal(f.n_failed, ELEMENTSOF(names));
+        fault_vfs_disarm();
+        for (unsigned i = 0; i < ELEMENTSOF(names); i++) {
+                assert_int_equal(fixture_count_messages(&f, names[i]), 0);
+                assert_int_equal(fixture_append_text(&f, names[i], 0, "a", names[i], "x").last_seq, 1);
+        }
+        fixture_done(&f);
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_one_error),
+                cmocka_unit_test(test_several_errors),
+                cmocka_unit_test(test_full),
+                cmocka_unit_test(test_crash),
+                cmocka_unit_test(test_full_is_named),
+                cmocka_unit_test(test_batch_fails_together),
+        };
+
+        fault_vfs_register();
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
