@@ -51,7 +51,7 @@ void wheel_remove(Wheel *wheel, WheelEntry *entry) {
 void wheel_set(Wheel *wheel, WheelEntry *entry, uint32_t deadline) {
         wheel_remove(wheel, entry);
         if (wheel->n_entries == 0) {
-                wheel->now = wheel_clock();
+                wheel->now = MAX(wheel->now, wheel_clock());
                 (void) arm(wheel);
         }
         if (deadline <= wheel->now)

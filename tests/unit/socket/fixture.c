@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fixture.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "schema-tables.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+
+#define KEY "0123456789abcdef0123456789abcdef"
+
+typedef struct Sent {
+        TAILQ_ENTRY(Sent) link;
+        Bytes *bytes;
+        size_t heard;
+} Sent;
+
+struct WebSocket {
+        void *userdata;
+        TAILQ_HEAD(, Sent) sent;
+        size_t queued;
+        unsigned close_code;
+        char *line;
+        LIST_ENTRY(WebSocket) entry;
+};
+
+struct RpcClient {
+        RpcClientHandlers handlers;
+        void *userdata;
+        char *address;
+        bool connected;
+        LIST_ENTRY(RpcClient) entry;
+};
+
+typedef struct DispatchedCall {
+        TAILQ_ENTRY(DispatchedCall) link;
+        Call *call;
+} DispatchedCall;
+
+RoleProcess *fake_process;
+SocketRole *fake_role;
+unsigned n_stopped;
+
+static LIST_HEAD(, WebSocket) sockets;
+static LIST_HEAD(, RpcClient) clients;
+static TAILQ_HEAD(, FakeRequest) requests;
+static TAILQ_HEAD(, DispatchedCall) calls;
+static struct {
+        bool waiting;
+        CallDone done;
+        void *userdata;
+} check;
+static Route fake_routes[2];
+static size_t n_fake_routes;
+
+/* --- fakes of web --- */
+
+const char *websocket_address(const WebSocket *socket) {
+        return "192.0.2.1";
+}
+void websocket_set_userdata(WebSocket *socket, void *userdata) {
+        socket->userdata = userdata;
+}
+void *websocket_get_userdata(const WebSocket *socket) {
+        return socket->userdata;
+}
+size_t websocket_queued(const WebSocket *socket) {
+        return socket->queued;
+}
+int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
+        Sent *sent = new0(Sent, 1);
+
+        assert_int_equal(socket->close_code, 0);
+        sent->bytes = bytes_ref(message);
+        TAILQ_INSERT_TAIL(&socket->sent, sent, link);
+        return 0;
+}
+void websocket_close(WebSocket *socket, unsigned code, const char *reason) {
+        assert_int_equal(socket->close_code, 0);
+        socket->close_code = code;
+}
+int web_server_new(WebServer **ret, WebLoop *loop, sd_event *event, const WebLimits *limits,
+        const char *ws_path, const WebHandlers *handlers, void *userdata) {
+        return -EOPNOTSUPP;
+}
+WebServer *web_server_free(WebServer *server) {
+        return NULL;
+}
+int web_server_listen(WebServer *server, int listen_fd) {
+        return -EOPNOTSUPP;
+}
+void web_server_stop_accepting(WebServer *server) {
+}
+void web_server_set_limits(WebServer *server, const WebLimits *limits) {
+}
+void http_respond(HttpRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
+        size_t n_headers, const void *body, size_t size) {
+}
+
+/* --- fakes of service --- */
+
+void role_process_changed(RoleProcess *process) {
+}
+void role_process_stopped(RoleProcess *process) {
+        n_stopped++;
+}
+const Route *routes_all(const Routes *routes, size_t *ret_n) {
+        *ret_n = n_fake_routes;
+        return fake_routes;
+}
+/* Conversations that begin with "b" live on the second primary, if there is one. */
+const char *routes_address(const Routes *routes, Role role, const char *conversation) {
+        return n_fake_routes > 1 && *conversation == 'b' ? fake_routes[1].address : fake_routes[0].address;
+}
+void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
+        DispatchedCall *dispatched = new0(DispatchedCall, 1);
+
+        dispatched->call = call;
+        TAILQ_INSERT_TAIL(&calls, dispatched, link);
+}
+int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const ProtobufCMessage *request,
+        const Trace *trace, const Sc__Caller *caller, CallDone done, void *userdata) {
+        assert_ptr_equal(method, &method_session_check);
+        assert_false(check.waiting);
+        check.waiting = true;
+        check.done = done;
+        check.userdata = userdata;
+        return 0;
+}
+
+/* --- fakes of rpc --- */
+
+int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t timeout,
+        const RpcClientHandlers *handlers, void *userdata) {
+        RpcClient *client = new0(RpcClient, 1);
+
+        client->handlers = *handlers;
+        client->userdata = userdata;
+        client->address = strdup(address);
+        client->connected = true;
+        LIST_INSERT_HEAD(&clients, client, entry);
+        *ret = client;
+        return 0;
+}
+RpcClient *rpc_client_free(RpcClient *client) {
+        FakeRequest *request, *next;
+
+        if (!client)
+                return NULL;
+        client->connected = false;
+        for (request = TAILQ_FIRST(&requests); request; request = next) {
+                next = TAILQ_NEXT(request, link);
+                if (request->client != client)
+                        continue;
+                TAILQ_REMOVE(&requests, request, link);
+                refuse(request, ERROR_UNAVAILABLE);
+        }
+        LIST_REMOVE(client, entry);
+        free(client->address);
+        free(client);
+        return NULL;
+}
+bool rpc_client_is_connected(const RpcClient *client) {
+        return client->connected;
+}
+int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
+        void *userdata) {
+        FakeRequest *request = new0(FakeRequest, 1);
+
+        request->client = client;
+        request->method = method;
+        request->payload = bytes_new_copy(message->payload, message->payload_size);
+        request->reply = reply;
+        request->userdata = userdata;
+        TAILQ_INSERT_TAIL(&requests, request, link);
+        return 0;
+}
+
+/* --- set-up --- */
+
+int setup(void **state) {
+        TokenKey *key;
+
+        TAILQ_INIT(&requests);
+        TAILQ_INIT(&calls);
+        LIST_INIT(&clients);
+        LIST_INIT(&sockets);
+        n_stopped = 0;
+        check.waiting = false;
+        set_routes("/primary", NULL);
+        fake_process = new0(RoleProcess, 1);
+        assert_int_equal(sd_event_new(&fake_process->event), 0);
+        assert_int_equal(
+                conf_load(&(ConfSource){.dirs = (const char *[]){NULL}}, NULL, NULL, &fake_process->conf),
+                0);
+        fake_process->conf->log_trace_rate = 0;
+        assert_int_equal(token_key_new(&key, KEY, strlen(KEY)), 0);
+        assert_int_equal(socket_role_new(&fake_role, fake_process, key), 0);
+        return 0;
+}
+
+int teardown(void **state) {
+        FakeRequest *request;
+        DispatchedCall *call;
+
+        while (!LIST_EMPTY(&sockets))
+                client_gone(LIST_FIRST(&sockets));
+        while ((call = TAILQ_FIRST(&calls))) {
+                TAILQ_REMOVE(&calls, call, link);
+                call_fail(call->call, ERROR_UNAVAILABLE, "%s", "");
+                free(call);
+        }
+        if (check.waiting)
+                fail_check(ERROR_UNAVAILABLE);
+        assert_int_equal(HASH_COUNT(fake_role->users), 0);
+        assert_int_equal(HASH_COUNT(fake_role->channels), 0);
+        fake_role = socket_role_free(fake_role);
+        while ((request = TAILQ_FIRST(&requests))) {
+                TAILQ_REMOVE(&requests, request, link);
+                bytes_unref(request->payload);
+                free(request);
+        }
+        conf_free(fake_process->conf);
+        sd_event_unref(fake_process->event);
+        free(fake_process);
+        return 0;
+}
+
+void set_routes(const char *first, const char *second) {
+        fake_routes[0] =
+                (Route){.first_shard = 0, .last_shard = second ? 127 : 255, .address = (char *) first};
+        fake_routes[1] = (Route){.first_shard = 128, .last_shard = 255, .address = (char *) second};
+        n_fake_routes = second ? 2 : 1;
+}
+
+/* --- the client's side --- */
+
+WebSocket *client_open(void) {
+        WebSocket *socket = new0(WebSocket, 1);
+        Session *session;
+
+        TAILQ_INIT(&socket->sent);
+        LIST_INSERT_HEAD(&sockets, socket, entry);
+        assert_int_equal(session_new(&session, fake_role, socket), 0);
+        socket->userdata = session;
+        return socket;
+}
+
+void client_send(WebSocket *socket, const void *data, size_t size, bool binary) {
+        session_receive(socket->userdata, data, size, binary);
+}
+
+static void unquote(char *s) {
+        for (; *s; s++)
+                if (*s == '\'')
+                        *s = '"';
+}
+
+void client_say(WebSocket *socket, const char *format, ...) {
+        char *text;
+        va_list ap;
+
+        va_start(ap, format);
+        assert_true(vasprintf(&text, format, ap) >= 0);
+        va_end(ap);
+        unquote(text);
+        client_send(socket, text, strlen(text), false);
+        free(text);
+}
+
+Bytes *client_take(WebSocket *socket) {
+        Sent *sent = TAILQ_FIRST(&socket->sent);
+        if (!sent)
+                return NULL;
+        Bytes *bytes = sent->bytes;
+        TAILQ_REMOVE(&socket->sent, sent, link);
+        free(sent);
+        return bytes;
+}
+
+const char *client_hear(WebSocket *socket) {
+        Sent *sent = TAILQ_FIRST(&socket->sent);
+
+        socket->line = mfree(socket->line);
+        if (!sent)
+                return NULL;
+        const char *start = (const char *) sent->bytes->data + sent->heard;
+        size_t left = sent->bytes->size - sent->heard;
+        const char *end = memchr(start, '\n', left);
+        size_t size = end ? (size_t) (end - start) : left;
+
+        socket->line = strndup(start, size);
+        sent->heard += size + 1;
+        if (!end)
+                bytes_unref(client_take(socket));
+        return socket->line;
+}
+
+void expect_line(WebSocket *socket, char *expected, int line) {
+        const char *heard = client_hear(socket);
+
+        unquote(expected);
+        if (!heard)
+                fail_msg("line %d: nothing was sent instead of %s", line, expected);
+        if (!streq(heard, expected))
+                fail_msg("line %d: heard    %s\n      instead of %s", line, heard, expected);
+        free(expected);
+}
+
+void expect_error(WebSocket *socket, unsigned id, unsigned code, const char *name, int line) {
+        const char *heard = client_hear(socket);
+        json_error_t error;
+
+        if (!heard)
+                fail_msg("line %d: nothing was sent", line);
+        json_t *reply = json_loads(heard, 0, &error);
+        const char *message = json_string_value(json_object_get(json_object_get(reply, "error"), "message"));
+        if (json_integer_value(json_object_get(reply, "id")) != id ||
+                json_integer_value(json_object_get(json_object_get(reply, "error"), "code")) != code ||
+                !message || !startswith(message, name))
+                fail_msg("line %d: heard %s", line, heard);
+        json_decref(reply);
+}
+
+unsigned client_close_code(const WebSocket *socket) {
+        return socket->close_code;
+}
+
+const char *client_id(const WebSocket *socket) {
+        return ((Session *) socket->userdata)->client;
+}
+
+void client_set_queued(WebSocket *socket, size_t size) {
+        socket->queued = size;
+}
+
+void client_gone(WebSocket *socket) {
+        session_free(socket->userdata);
+        while (!TAILQ_EMPTY(&socket->sent))
+                bytes_unref(client_take(socket));
+        LIST_REMOVE(socket, entry);
+        free(socket->line);
+        free(socket);
+}
+
+char *make_token(const char *user, const char *session, int64_t ttl) {
+        TokenClaims claims = {.expires_at = unix_msec() / 1000 + ttl};
+        char *token;
+
+        snprintf(claims.user, sizeof(claims.user), "%s", user);
+        snprintf(claims.session, sizeof(claims.session), "%s", session);
+        snprintf(claims.device, sizeof(claims.device), "phone");
+        assert_int_equal(token_issue(fake_role->key, &claims, &token), 0);
+        return token;
+}
+
+WebSocket *client_connected(
+        const char *user, const char *session, const char *conversation, uint64_t last_seq) {
+        _cleanup_free_ char *token = make_token(user, session, 900);
+        WebSocket *socket = client_open();
+
+        client_say(socket, "{'id':1,'connect':{'token':'%s'}}", token);
+        answer_check(true);
+        FakeRequest *request = next_request();
+        while (request && request->method == &method_gateway_detach) { /* of others that ended before */
+                answer(request, &((Sc__DetachResponse) SC__DETACH_RESPONSE__INIT).base);
+                request = next_request();
+        }
+        answer_attach(request, &(FakeSubscription){conversation, "e", last_seq}, 1);
+        assert_non_null(client_hear(socket));
+        return socket;
+}
+
+/* --- the other roles' side --- */
+
+Call *next_call(const char *method) {
+        DispatchedCall *dispatched = TAILQ_FIRST(&calls);
+
+        assert_non_null(dispatched);
+        Call *call = dispatched->call;
+        TAILQ_REMOVE(&calls, dispatched, link);
+        free(dispatched);
+        assert_string_equal(call->method->name, method);
+        return call;
+}
+
+bool no_call(void) {
+        return TAILQ_EMPTY(&calls);
+}
+
+void answer_check(bool active) {
+        Sc__SessionCheckResponse response = SC__SESSION_CHECK_RESPONSE__INIT;
+
+        assert_true(check.waiting);
+        check.waiting = false;
+        response.active = active;
+        check.done(NULL, ERROR_NONE, NULL, &response.base, check.userdata);
+}
+
+void fail_check(Sc__ErrorCode code) {
+        assert_true(check.waiting);
+        check.waiting = false;
+        check.done(NULL, code, "", NULL, check.userdata);
+}
+
+FakeRequest *next_request(void) {
+        FakeRequest *request = TAILQ_FIRST(&requests);
+
+        if (request)
+                TAILQ_REMOVE(&requests, request, link);
+        return request;
+}
+
+Sc__AttachRequest *attach_request(FakeRequest *request) {
+        assert_ptr_equal(request->method, &method_gateway_attach);
+        return sc__attach_request__unpack(NULL, request->payload->size, request->payload->data);
+}
+
+static void request_free(FakeRequest *request) {
+        bytes_unref(request->payload);
+        free(request);
+}
+
+void answer(FakeRequest *request, const ProtobufCMessage *response) {
+        size_t size = protobuf_c_message_get_packed_size(response);
+        _cleanup_free_ uint8_t *payload = malloc(size + 1);
+
+        protobuf_c_message_pack(response, payload);
+        request->reply(ERROR_NONE, "", payload, size, request->userdata);
+        request_free(request);
+}
+
+void refuse(FakeRequest *request, Sc__ErrorCode code) {
+        request->reply(code, "", NULL, 0, request->userdata);
+        request_free(request);
+}
+
+void assert_detaches(const char *client) {
+        FakeRequest *request = next_request();
+
+        assert_non_null(request);
+        assert_ptr_equal(request->method, &method_gateway_detach);
+        Sc__DetachRequest *detach =
+                sc__detach_request__unpack(NULL, request->payload->size, request->payload->data);
+        assert_string_equal(detach->client, client);
+        sc__detach_request__free_unpacked(detach, NULL);
+        answer(request, &((Sc__DetachResponse) SC__DETACH_RESPONSE__INIT).base);
+}
+
+static void fill_message(Sc__Message *message, const char *conversation, uint64_t seq) {
+        sc__message__init(message);
+        message->conversation = (char *) conversation;
+        message->seq = seq;
+        message->sender = (char *) "bo";
+        message->body_case = SC__MESSAGE__BODY_TEXT;
+        message->text = (char *) "hi";
+}
+
+char *publication(const char *conversation, uint64_t seq) {
+        return format_string("{'data':{'message':{'conversation':'%s','seq':%lu,'sender':'bo','text':'hi'}},"
+                             "'info':{'user':'bo'},'offset':%lu}",
+                conversation, seq, seq);
+}
+
+void answer_attach(FakeRequest *request, const FakeSubscription *from, size_t n) {
+        Sc__AttachResponse response = SC__ATTACH_RESPONSE__INIT;
+        Sc__Subscription subscriptions[8], *pointers[8];
+        Sc__Message messages[64], *message_pointers[64];
+        size_t n_messages = 0;
+
+        assert_non_null(request);
+        assert_ptr_equal(request->method, &method_gateway_attach);
+        for (size_t i = 0; i < n; i++) {
+                sc__subscription__init(&subscriptions[i]);
+                pointers[i] = &subscriptions[i];
+                subscriptions[i].conversation = (char *) from[i].conversation;
+                subscriptions[i].epoch = (char *) from[i].epoch;
+                subscriptions[i].last_seq = from[i].last_seq;
+                subscriptions[i].recovering = from[i].recovering;
+                subscriptions[i].recovered = from[i].recovered;
+                subscriptions[i].messages = &message_pointers[n_messages];
+                for (uint64_t seq = from[i].first; seq > 0 && seq <= from[i].last; seq++) {
+                        fill_message(&messages[n_messages], from[i].conversation, seq);
+                        message_pointers[n_messages] = &messages[n_messages];
+                        n_messages++;
+                        subscriptions[i].n_messages++;
+                }
+        }
+        response.subscriptions = pointers;
+        response.n_subscriptions = n;
+        answer(request, &response.base);
+}
+
+static void push(const char *method, const ProtobufCMessage *message) {
+        size_t size = protobuf_c_message_get_packed_size(message);
+        _cleanup_free_ uint8_t *payload = malloc(size + 1);
+        RpcClient *client = LIST_FIRST(&clients);
+
+        assert_non_null(client);
+        protobuf_c_message_pack(message, payload);
+        client->handlers.on_push(
+                &(RpcMessage){.method = method, .payload = payload, .payload_size = size}, client->userdata);
+}
+
+static void push_update(const char *conversation, Sc__Update *update) {
+        Sc__Deliver deliver = SC__DELIVER__INIT;
+
+        deliver.conversation = (char *) conversation;
+        deliver.update = update;
+        push("deliver", &deliver.base);
+}
+
+void push_message(const char *conversation, uint64_t seq) {
+        Sc__Update update = SC__UPDATE__INIT;
+        Sc__Message message;
+
+        fill_message(&message, conversation, seq);
+        update.what_case = SC__UPDATE__WHAT_MESSAGE;
+        update.message = &message;
+        push_update(conversation, &update);
+}
+
+void push_receipt(const char *conversation, uint64_t seq) {
+        Sc__Update update = SC__UPDATE__INIT;
+        Sc__Receipt receipt = SC__RECEIPT__INIT;
+
+        receipt.conversation = (char *) conversation;
+        receipt.user = (char *) "bo";
+        receipt.read_seq = seq;
+        update.what_case = SC__UPDATE__WHAT_RECEIPT;
+        update.receipt = &receipt;
+        push_update(conversation, &update);
+}
+
+void push_membership(const char *user, const char *conversation, uint64_t last_seq, bool removed) {
+        Sc__MembershipChanged change = SC__MEMBERSHIP_CHANGED__INIT;
+        Sc__Subscription subscription = SC__SUBSCRIPTION__INIT;
+
+        subscription.conversation = (char *) conversation;
+        subscription.epoch = (char *) "e";
+        subscription.last_seq = last_seq;
+        change.user = (char *) user;
+        change.removed = removed;
+        change.subscription = &subscription;
+        push("membership", &change.base);
+}
+
+void push_kick(const char *user, const char *session) {
+        Sc__Kick kick = SC__KICK__INIT;
+
+        kick.user = (char *) user;
+        kick.session = (char *) session;
+        push("kick", &kick.base);
+}
+
+void link_break(void) {
+        RpcClient *client = LIST_FIRST(&clients);
+
+        client->connected = false;
+        client->handlers.on_disconnect(client->userdata);
+}
+
+void link_restore(void) {
+        RpcClient *client = LIST_FIRST(&clients);
+
+        client->connected = true;
+        client->handlers.on_connect(client->userdata);
+}
