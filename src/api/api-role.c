@@ -79,15 +79,20 @@ static int open_accounts(Api *api) {
                 (unsigned) conf->auth_hash_queue);
         if (r < 0)
                 return log_error_errno(r, "Failed to start the threads that hash passwords: %m");
-        return accounts_new(&api->accounts, &(AccountsConfig){
-                                                    .store = api->store,
-                                                    .conf = conf,
-                                                    .token_key = api->token_key,
-                                                    .hasher = hasher,
-                                                    .session_ended = on_session_ended,
-                                                    .store_full = on_store_full,
-                                                    .userdata = api,
-                                            });
+        AccountsConfig config = {
+                .store = api->store,
+                .conf = conf,
+                .token_key = api->token_key,
+                .hasher = hasher,
+                .session_ended = on_session_ended,
+                .store_full = on_store_full,
+                .userdata = api,
+        };
+        r = accounts_new(&api->accounts, &config);
+        if (r < 0)
+                return log_oom();
+        TAKE_PTR(hasher); /* the accounts' now */
+        return 0;
 }
 
 static void read_limits(const Conf *conf, WebLimits *ret) {
