@@ -19,6 +19,7 @@ typedef struct Options {
         bool legend;
         bool colors;
         bool check; /* of config */
+        bool all; /* of status */
         const char *config_directory; /* NULL: the standard ones */
 } Options;
 

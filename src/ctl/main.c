@@ -44,6 +44,7 @@ static int verb_help(const Options *options, int n_arguments, char *arguments[])
         printf("\nOptions:\n"
                "     --json                 Print JSON, for programs\n"
                "     --no-legend            Print no column headings\n"
+               "     --all                  status: show figures that are zero, too\n"
                "     --check                config: only say what is wrong; exit status 1 if anything is\n"
                "     --config-directory=DIR config: read the configuration there only\n"
                "  -h --help                 Show this help\n"
@@ -59,12 +60,13 @@ static bool use_colors(void) {
 
 /* The verb's name, or NULL after an error. --help and --version are verbs too. */
 static const char *parse_options(int argc, char *argv[], Options *options) {
-        enum { ARG_VERSION = 256, ARG_JSON, ARG_NO_LEGEND, ARG_CHECK, ARG_CONFIG_DIRECTORY };
+        enum { ARG_VERSION = 256, ARG_JSON, ARG_NO_LEGEND, ARG_ALL, ARG_CHECK, ARG_CONFIG_DIRECTORY };
         static const struct option long_options[] = {
                 {"help", no_argument, NULL, 'h'},
                 {"version", no_argument, NULL, ARG_VERSION},
                 {"json", no_argument, NULL, ARG_JSON},
                 {"no-legend", no_argument, NULL, ARG_NO_LEGEND},
+                {"all", no_argument, NULL, ARG_ALL},
                 {"check", no_argument, NULL, ARG_CHECK},
                 {"config-directory", required_argument, NULL, ARG_CONFIG_DIRECTORY},
                 {},
@@ -85,6 +87,9 @@ static const char *parse_options(int argc, char *argv[], Options *options) {
                         break;
                 case ARG_NO_LEGEND:
                         options->legend = false;
+                        break;
+                case ARG_ALL:
+                        options->all = true;
                         break;
                 case ARG_CHECK:
                         options->check = true;

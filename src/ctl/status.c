@@ -102,6 +102,12 @@ static int print_sockets(const UnitList *list, const Options *options, FILE *out
         return table_print(table, out, options->legend, options->colors);
 }
 
+/* The two that everybody asks for first, and whatever has happened at all. */
+static bool is_telling(const UnitStatistic *statistic) {
+        return statistic->value > 0 || streq(statistic->name, "connections") ||
+               streq(statistic->name, "conversations");
+}
+
 static int print_statistics(const UnitList *list, const Options *options, FILE *out) {
         static const TableColumn columns[] = {{"UNIT"}, {"FIGURE"}, {"VALUE", true}};
         _cleanup_(table_freep)
@@ -112,6 +118,8 @@ static int print_statistics(const UnitList *list, const Options *options, FILE *
                 return r;
         FOREACH_ARRAY(unit, list->units, list->n_units)
                 FOREACH_ARRAY(statistic, unit->statistics, unit->n_statistics) {
+                        if (!options->all && !is_telling(statistic))
+                                continue;
                         table_add(table, TABLE_PLAIN, "%s", unit->name);
                         table_add(table, TABLE_PLAIN, "%s", statistic->name);
                         table_add(table, TABLE_PLAIN, "%" PRIu64, statistic->value);

@@ -60,40 +60,63 @@ static int read_route(sd_bus_message *reply, Table *table, json_t *array) {
         return 1;
 }
 
-int verb_routes(const Options *options, int n_arguments, char *arguments[]) {
+/* Without starting the arbiter: looking starts nothing. */
+static int get_routes(sd_bus *bus, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp)
+        sd_bus_message *call = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free)
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        int r = sd_bus_message_new_method_call(bus, &call, "org.stonechat.Arbiter", "/org/stonechat/Arbiter",
+                "org.freedesktop.DBus.Properties", "Get");
+        if (r >= 0)
+                r = sd_bus_message_append(call, "ss", "org.stonechat.Arbiter1", "Routes");
+        if (r >= 0)
+                r = sd_bus_message_set_auto_start(call, false);
+        if (r >= 0)
+                r = sd_bus_call(bus, call, 0, &error, &reply);
+        if (r >= 0)
+                r = sd_bus_message_enter_container(reply, 'v', "a(uusts)");
+        if (r >= 0)
+                r = sd_bus_message_enter_container(reply, 'a', "(uusts)");
+        if (r < 0)
+                return log_error_errno(
+                        r, "The arbiter does not tell the routes: %s", error.message ?: "no answer");
+        *ret = TAKE_PTR(reply);
+        return 0;
+}
+
+static int print_routes(sd_bus_message *reply, const Options *options) {
         static const TableColumn columns[] = {{"SHARDS"}, {"HOST"}, {"EPOCH", true}, {"ADDRESS"}};
+        _cleanup_(table_freep)
+        Table *table = NULL;
+
+        int r = table_new(&table, columns, ELEMENTSOF(columns));
+        if (r < 0)
+                return log_oom();
+        json_t *array = json_array();
+        while ((r = read_route(reply, table, array)) > 0)
+                ;
+        if (r < 0)
+                log_error_errno(r, "Failed to read the routes: %m");
+        else if (options->json)
+                return ctl_print_json(json_pack("{so}", "routes", array));
+        else
+                r = table_print(table, stdout, options->legend, options->colors);
+        json_decref(array);
+        return r;
+}
+
+int verb_routes(const Options *options, int n_arguments, char *arguments[]) {
         _cleanup_(sd_bus_flush_close_unrefp)
         sd_bus *bus = NULL;
         _cleanup_(sd_bus_message_unrefp)
         sd_bus_message *reply = NULL;
-        _cleanup_(sd_bus_error_free)
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_(table_freep)
-        Table *table = NULL;
 
         int r = ctl_bus_open(&bus);
-        if (r < 0)
-                return r;
-        r = sd_bus_get_property(bus, "org.stonechat.Arbiter", "/org/stonechat/Arbiter",
-                "org.stonechat.Arbiter1", "Routes", &error, &reply, "a(uusts)");
-        if (r < 0)
-                return log_error_errno(
-                        r, "The arbiter does not tell the routes: %s", error.message ?: "no answer");
-        r = table_new(&table, columns, ELEMENTSOF(columns));
-        if (r < 0)
-                return log_oom();
-        json_t *array = json_array();
-        r = sd_bus_message_enter_container(reply, 'a', "(uusts)");
-        while (r >= 0 && (r = read_route(reply, table, array)) > 0)
-                ;
-        if (r < 0) {
-                json_decref(array);
-                return log_error_errno(r, "Failed to read the routes: %m");
-        }
-        if (options->json)
-                return ctl_print_json(json_pack("{so}", "routes", array));
-        json_decref(array);
-        return table_print(table, stdout, options->legend, options->colors);
+        if (r >= 0)
+                r = get_routes(bus, &reply);
+        return r < 0 ? r : print_routes(reply, options);
 }
 
 /* --- config --- */

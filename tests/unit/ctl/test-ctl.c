@@ -99,7 +99,8 @@ static void test_trace_id(void **state) {
 
 #define TEXT(s) ((char *) (s))
 
-static UnitStatistic group_statistics[] = {{TEXT("conversations"), 5}, {TEXT("messages"), 17}};
+static UnitStatistic group_statistics[] = {
+        {TEXT("conversations"), 0}, {TEXT("messages"), 17}, {TEXT("deliveries"), 0}};
 
 static UnitInfo sample_units[] = {
         {.name = TEXT("stonechat-api.service"),
@@ -127,7 +128,7 @@ static UnitInfo sample_units[] = {
                 .main_pid = 77,
                 .healthy = 1,
                 .statistics = group_statistics,
-                .n_statistics = 2},
+                .n_statistics = 3},
         {.name = TEXT("stonechat-job@integrity-check.service"),
                 .load = TEXT("loaded"),
                 .active = TEXT("inactive"),
@@ -160,7 +161,7 @@ static void test_status_table(void **state) {
                 "stonechat-api.socket  active (listening)  127.0.0.1:8080\n"
                 "\n"
                 "UNIT                     FIGURE         VALUE\n"
-                "stonechat-group.service  conversations      5\n"
+                "stonechat-group.service  conversations      0\n"
                 "stonechat-group.service  messages          17\n");
 }
 
