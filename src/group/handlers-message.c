@@ -19,7 +19,6 @@ typedef struct Send {
         Append append;
         Call *call; /* in whose arena this is */
         Sc__Message message;
-        char made_id[UUID_TEXT_SIZE];
 } Send;
 
 static void on_settled(Append *append, int r) {
@@ -73,10 +72,6 @@ static void send_granted(Call *call, Conversation *pinned, const Member *member)
         send->message.kind = isempty(request->kind) ? (char *) KIND_DEFAULT : request->kind;
         send->message.client_msg_id = request->client_msg_id;
         send->message.created_at = unix_msec();
-        if (isempty(request->client_msg_id)) {
-                uuid_v7(send->made_id);
-                send->message.client_msg_id = send->made_id;
-        }
         send->append.item.message = &send->message;
         send->append.size = set_body(&send->message, request);
         send->append.trace = call->trace;

@@ -23,7 +23,7 @@ typedef struct EnumInfo {
 
 /* One field; stands at the same index as in descriptor->fields. */
 typedef struct FieldInfo {
-        bool required, secret, raw_json, identifier;
+        bool required, secret, raw_json, identifier, make_id;
         bool map; /* message is the entry type, with fields key and value */
         uint32_t min_size, max_size; /* bytes or elements; max_size 0: no rule */
         uint64_t max; /* of a number; 0: no rule */

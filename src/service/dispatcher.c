@@ -5,6 +5,7 @@
 
 #include "proto/json.h"
 #include "schema-tables.h"
+#include "util/id.h"
 #include "util/string-util.h"
 
 /* One request may make at most this much memory: far more than any rule lets through, far less than would
@@ -157,6 +158,25 @@ static bool may_call(const Call *call) {
         return false;
 }
 
+/* Whatever resends the request from here on (the RPC, when a role restarts) resends the same id. */
+static int make_ids(Call *call) {
+        const MessageInfo *info = call->method->request;
+
+        for (unsigned i = 0; i < info->descriptor->n_fields; i++) {
+                char **value = (char **) ((char *) call->request + info->descriptor->fields[i].offset);
+
+                if (!info->fields[i].make_id || !isempty(*value))
+                        continue;
+                *value = arena_alloc(&call->arena, UUID_TEXT_SIZE);
+                if (!*value) {
+                        *value = (char *) "";
+                        return -ENOMEM;
+                }
+                uuid_v7(*value);
+        }
+        return 0;
+}
+
 void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
         const MethodBinding *binding = find_binding(dispatcher, call->method);
         JsonError error = {};
@@ -166,6 +186,10 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
                         call->method->access == ACCESS_INTERNAL ? ERROR_METHOD_NOT_FOUND
                                                                 : ERROR_UNAUTHENTICATED,
                         "%s", call->method->name);
+                return;
+        }
+        if (make_ids(call) < 0) {
+                call_fail_errno(call, -ENOMEM, "make an id");
                 return;
         }
         /* The rules are checked where the handler runs, whichever way the request came. */

@@ -52,6 +52,8 @@ def check_field(message, field, problems):
         complain('raw_json needs a bytes field')
     if rules.identifier and not field.is_string:
         complain('identifier needs a string field')
+    if rules.make_id and (not field.is_string or field.repeated or field.oneof is not None):
+        complain('make_id needs a single string field outside a oneof')
     if rules.required and field.oneof is not None:
         complain('required makes no sense for one member of a oneof')
 

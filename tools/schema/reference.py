@@ -53,6 +53,8 @@ def rules_text(field):
         parts.append(f'default {rules.default}')
     if rules.identifier:
         parts.append('only `A-Z a-z 0-9 - _ . : # @`')
+    if rules.make_id:
+        parts.append('default: a new UUID')
     return ', '.join(parts)
 
 

@@ -46,7 +46,7 @@ def field_info(field):
     key = c_string(f',"{field.name}":')
     parts = [f'.json_key = {key}', f'.json_key_size = {len(field.name) + 4}']
     rules = field.rules
-    for flag in ('required', 'secret', 'raw_json', 'identifier'):
+    for flag in ('required', 'secret', 'raw_json', 'identifier', 'make_id'):
         if getattr(rules, flag):
             parts.append(f'.{flag} = true')
     if field.is_map:

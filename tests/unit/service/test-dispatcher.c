@@ -14,6 +14,7 @@
 #include "schema-tables.h"
 #include "service/dispatcher.h"
 #include "service/listen.h"
+#include "util/id.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -28,8 +29,10 @@ static struct fixture {
         Sc__ErrorCode code;
         uint64_t seq;
         char detail[256];
+        char sent_id[UUID_TEXT_SIZE]; /* the client_msg_id that left the edge */
         /* what the handler saw */
         char user[64];
+        char client_msg_id[UUID_TEXT_SIZE];
         uint8_t trace_id[16];
 } fixture;
 
@@ -39,6 +42,7 @@ static void answer_send(Call *call, const ProtobufCMessage *message) {
 
         assert_ptr_equal(call->role, &fixture);
         snprintf(fixture.user, sizeof(fixture.user), "%s", call->caller.user);
+        snprintf(fixture.client_msg_id, sizeof(fixture.client_msg_id), "%s", request->client_msg_id);
         memcpy(fixture.trace_id, call->trace.id, sizeof(fixture.trace_id));
         if (streq(request->text, "refuse")) {
                 call_fail(call, ERROR_NOT_A_MEMBER, "%s", request->conversation);
@@ -101,6 +105,9 @@ static void on_done(Call *call, Sc__ErrorCode code, const char *detail, const Pr
         fixture.done = true;
         fixture.code = code;
         snprintf(fixture.detail, sizeof(fixture.detail), "%s", strempty(detail));
+        if (call->method == &method_message_send)
+                snprintf(fixture.sent_id, sizeof(fixture.sent_id), "%s",
+                        ((const Sc__SendRequest *) call->request)->client_msg_id);
         if (response && response->descriptor == &sc__send_response__descriptor)
                 fixture.seq = ((const Sc__SendResponse *) response)->seq;
 }
@@ -135,6 +142,18 @@ static void test_forwarded(void **state) {
         assert_int_equal(fixture.seq, 42);
         assert_string_equal(fixture.user, "ann");
         assert_int_equal(fixture.trace_id[15], 7);
+}
+
+/* The edge makes the id, so that a request sent again is the same one. */
+static void test_made_id(void **state) {
+        char first[UUID_TEXT_SIZE];
+
+        send_as("ann", "c1", "hello");
+        assert_int_equal(strlen(fixture.client_msg_id), UUID_TEXT_SIZE - 1);
+        assert_string_equal(fixture.client_msg_id, fixture.sent_id);
+        strcpy(first, fixture.client_msg_id);
+        send_as("ann", "c1", "hello");
+        assert_string_not_equal(fixture.client_msg_id, first);
 }
 
 static void test_refusal_comes_back(void **state) {
@@ -203,6 +222,7 @@ static void test_owner_ends_under_a_call(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_forwarded),
+                cmocka_unit_test(test_made_id),
                 cmocka_unit_test(test_refusal_comes_back),
                 cmocka_unit_test(test_rules_are_checked),
                 cmocka_unit_test(test_nobody_is_refused),
