@@ -14,8 +14,8 @@ struct Append {
         Conversation *conversation; /* pinned by append_submit() */
         size_t size; /* of the body */
         Trace trace;
-        /* r: 0 (then item.appended says the place, or duplicate, or conflict), -ENOBUFS: too much waits, or
-         * the store's error. */
+        /* Must not push anything itself. r: 0 (then item.appended says the place, or duplicate, or
+         * conflict), -ENOBUFS: too much waits, or the store's error. */
         void (*settled)(Append *append, int r);
 };
 

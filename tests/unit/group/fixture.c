@@ -8,7 +8,6 @@
 #include <ftw.h>
 #include <cmocka.h>
 
-#include "service/dispatcher.h"
 #include "util/string-util.h"
 
 #define ARENA_LIMIT (16U << 20)
@@ -94,6 +93,8 @@ int fixture_setup(void **state) {
         assert_non_null(mkdtemp(f->directory));
         assert_int_equal(conf_load(&(ConfSource){.dirs = no_directories}, report, NULL, &f->conf), 0);
         assert_true(sd_event_new(&f->event) >= 0);
+        /* All methods are our own: it needs no routes. */
+        assert_int_equal(dispatcher_new(&f->dispatcher, f->event, NULL, group_methods, 0), 0);
         fixture_open_role(f);
         *state = f;
         return 0;
@@ -114,6 +115,7 @@ int fixture_teardown(void **state) {
                 protobuf_c_message_free_unpacked(f->answers[i]->response, NULL);
                 free(f->answers[i]);
         }
+        dispatcher_free(f->dispatcher);
         sd_event_unref(f->event);
         conf_free(f->conf);
         nftw(f->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
@@ -148,15 +150,11 @@ Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gate
                 arena_unpack(&call->arena, method->request->descriptor, packed, size, &call->request), 0);
         free(packed);
         call->caller.user = arena_strdup(&call->arena, user);
-        call->role = f->role;
+        call->internal = method->access == ACCESS_INTERNAL;
         call->origin = gateway;
-        for (const MethodBinding *b = group_methods; b->method; b++)
-                if (b->method == method) {
-                        b->handler(call, call->request);
-                        return answer;
-                }
-        fail_msg("no method %s", method->name);
-        return NULL;
+        dispatcher_set_role(f->dispatcher, f->role);
+        dispatcher_dispatch(f->dispatcher, call);
+        return answer;
 }
 
 void finish(Fixture *f, const Answer *answer) {

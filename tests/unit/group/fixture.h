@@ -7,6 +7,7 @@
 
 #include "group/group-role.h"
 #include "schema-tables.h"
+#include "service/dispatcher.h"
 
 #define MAX_PUSHES 4096U
 
@@ -29,6 +30,7 @@ typedef struct Fixture {
         sd_event *event;
         Conf *conf;
         char directory[64];
+        Dispatcher *dispatcher;
         GroupRole *role;
         Push pushes[MAX_PUSHES];
         size_t n_pushes;

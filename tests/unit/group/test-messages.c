@@ -149,6 +149,10 @@ static void test_send_refusals(void **state) {
         ask_refused(f, &method_message_send, "ada", &request, ERROR_PERMISSION_DENIED);
         request = text_request(conversation, "m1", "");
         ask_refused(f, &method_message_send, "ada", &request, ERROR_INVALID_ARGUMENT);
+        request = text_request(
+                conversation, "0123456789012345678901234567890123456789012345678901234567890123x", "x");
+        ask_refused(f, &method_message_send, "ada", &request, ERROR_INVALID_ARGUMENT);
+        request = text_request(conversation, "m1", "hello");
         request.body_case = SC__SEND_REQUEST__BODY__NOT_SET;
         ask_refused(f, &method_message_send, "ada", &request, ERROR_INVALID_ARGUMENT);
         request.body_case = SC__SEND_REQUEST__BODY_DATA;
