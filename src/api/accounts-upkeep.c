@@ -4,7 +4,6 @@
  * check. */
 
 #include "api/accounts-internal.h"
-#include "log/message-ids.h"
 #include "schema-tables.h"
 #include "util/time-util.h"
 
@@ -23,9 +22,6 @@ typedef struct Purge { /* in the call's arena */
 static void return_purged(Purge *purge) {
         Sc__SessionPurgeResponse response = SC__SESSION_PURGE_RESPONSE__INIT;
 
-        if (purge->n > 0)
-                log_with((.message_id = MESSAGE_ID_SESSIONS_PURGED, .trace = &purge->call->trace), LOG_INFO,
-                        "Deleted %u expired sessions.", purge->n);
         response.deleted = purge->n;
         response.more = purge->more;
         call_return(purge->call, &response.base);

@@ -29,6 +29,7 @@ typedef struct Process {
         sd_event_source *housekeeping, *change, *drain_timer;
         uint64_t watchdog_usec; /* 0: none */
         char last_status[256];
+        bool degraded; /* told the journal that the role is not healthy */
         bool stopping;
         Buffer problems; /* of the reload under way */
         unsigned n_problems;
@@ -71,6 +72,20 @@ static void publish_status(Process *process) {
                 bus_role_changed(process->public.bus);
 }
 
+static void note_health(Process *process) {
+        bool healthy = role_healthy(&process->public);
+
+        if (process->stopping || healthy == !process->degraded)
+                return;
+        process->degraded = !healthy;
+        if (healthy)
+                log_with((.message_id = MESSAGE_ID_ROLE_RECOVERED), LOG_NOTICE, "Healthy again: %s.",
+                        role_status(&process->public));
+        else
+                log_with((.message_id = MESSAGE_ID_ROLE_DEGRADED), LOG_WARNING, "Not healthy: %s.",
+                        role_status(&process->public));
+}
+
 static int on_housekeeping(sd_event_source *source, uint64_t usec, void *userdata) {
         Process *process = userdata;
 
@@ -81,6 +96,7 @@ static int on_housekeeping(sd_event_source *source, uint64_t usec, void *userdat
                         log_error("A worker thread is stuck; leaving the watchdog unfed.");
         }
         publish_status(process);
+        note_health(process);
         return sd_event_source_set_time_relative(
                 source, process->watchdog_usec > 0 ? MIN(process->watchdog_usec / 3, HOUSEKEEPING_USEC)
                                                    : HOUSEKEEPING_USEC);
@@ -90,6 +106,7 @@ static int on_change(sd_event_source *source, void *userdata) {
         Process *process = userdata;
 
         publish_status(process);
+        note_health(process);
         if (process->public.bus)
                 bus_role_changed(process->public.bus);
         return 0;
