@@ -121,34 +121,21 @@ static void image_delete(Image *image) {
 /* --- what SQLite calls --- */
 
 /* Counts the operation: SQLITE_OK, or how it fails. */
-static int next_operation(bool is_sync) {
+static int next_operation(int error, bool needs_space) {
         unsigned n = ++disk.n_operations;
+        bool in_range = n >= disk.first && (disk.fault == FAULT_CRASH || n - disk.first < disk.count);
 
-        switch (disk.fault) {
-        case FAULT_NONE:
+        if (disk.fault == FAULT_NONE || !in_range || (disk.fault == FAULT_FULL && !needs_space))
                 return SQLITE_OK;
-        case FAULT_CRASH:
-                if (n < disk.first)
-                        return SQLITE_OK;
-                disk.happened = true;
-                return is_sync ? SQLITE_IOERR_FSYNC : SQLITE_IOERR_WRITE;
-        case FAULT_ERROR:
-        case FAULT_FULL:
-                if (n < disk.first || n - disk.first >= disk.count || (is_sync && disk.fault == FAULT_FULL))
-                        return SQLITE_OK;
-                disk.happened = true;
-                return disk.fault == FAULT_FULL ? SQLITE_FULL
-                       : is_sync                ? SQLITE_IOERR_FSYNC
-                                                : SQLITE_IOERR_WRITE;
-        }
-        return SQLITE_OK;
+        disk.happened = true;
+        return disk.fault == FAULT_FULL ? SQLITE_FULL : error;
 }
 
 static int fault_write(sqlite3_file *file, const void *data, int size, sqlite3_int64 offset) {
         Image *image = ((FaultFile *) file)->image;
 
         pthread_mutex_lock(&disk.mutex);
-        int rc = next_operation(false);
+        int rc = next_operation(SQLITE_IOERR_WRITE, true);
         if (rc == SQLITE_OK && image)
                 image_add_pending(image, offset, data, (size_t) size);
         pthread_mutex_unlock(&disk.mutex);
@@ -159,7 +146,7 @@ static int fault_truncate(sqlite3_file *file, sqlite3_int64 size) {
         Image *image = ((FaultFile *) file)->image;
 
         pthread_mutex_lock(&disk.mutex);
-        int rc = next_operation(false);
+        int rc = next_operation(SQLITE_IOERR_TRUNCATE, false);
         if (rc == SQLITE_OK && image)
                 image_add_pending(image, size, NULL, 0);
         pthread_mutex_unlock(&disk.mutex);
@@ -171,7 +158,7 @@ static int fault_sync(sqlite3_file *file, int flags) {
         Image *image = ((FaultFile *) file)->image;
 
         pthread_mutex_lock(&disk.mutex);
-        int rc = next_operation(true);
+        int rc = next_operation(SQLITE_IOERR_FSYNC, false);
         if (rc == SQLITE_OK && image)
                 image_sync(image);
         pthread_mutex_unlock(&disk.mutex);
@@ -245,11 +232,11 @@ static int fault_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, in
 static int fault_delete(sqlite3_vfs *vfs, const char *name, int sync) {
         pthread_mutex_lock(&disk.mutex);
         Image *image = image_find(name, false);
-        bool crashed = disk.fault == FAULT_CRASH && disk.n_operations + 1 >= disk.first;
-        if (image && !crashed)
+        int rc = next_operation(SQLITE_IOERR_DELETE, false);
+        if (rc == SQLITE_OK && image)
                 image_delete(image);
         pthread_mutex_unlock(&disk.mutex);
-        return crashed ? SQLITE_IOERR_DELETE : disk.real->xDelete(disk.real, name, sync);
+        return rc == SQLITE_OK ? disk.real->xDelete(disk.real, name, sync) : rc;
 }
 
 void fault_vfs_register(void) {

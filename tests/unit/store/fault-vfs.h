@@ -9,7 +9,7 @@
 typedef enum Fault {
         FAULT_NONE,
         FAULT_ERROR, /* operation number `first` and `count` - 1 more fail with an I/O error */
-        FAULT_FULL, /* the same, for want of space; syncs work */
+        FAULT_FULL, /* the same, but only writes, for want of space */
         FAULT_CRASH, /* before operation number `first` the power goes: everything fails from there on */
 } Fault;
 
