@@ -117,7 +117,7 @@ export class RawClient {
     this.replies = [];
     this.closed = null; // {code, reason}
     this.refused = null; // the HTTP status, when there was no upgrade
-    this.websocket = new WebSocket(url, 'centrifuge-json', options);
+    this.websocket = new WebSocket(url, options);
     this.websocket.on('message', (data) => {
       for (const line of data.toString().split('\n').filter(Boolean)) this.replies.push(JSON.parse(line));
       this.#waiter.notify();
