@@ -103,7 +103,7 @@ export class Api {
   async wholeHistory(conversation) {
     const messages = [];
     for (;;) {
-      const page = await this.history(conversation, { after: messages.at(-1)?.seq ?? 0, limit: 1000 });
+      const page = await this.history(conversation, messages.length ? { after: messages.at(-1).seq, limit: 1000 } : { oldest: true, limit: 1000 });
       messages.push(...(page.messages ?? []));
       if (!page.more) return messages;
     }
