@@ -43,6 +43,7 @@ struct UnitWatch {
         WatchedUnit *units;
         sd_bus_slot *manager_signals, *owner_changed, *role_changed, *subscribe, *list;
         bool list_again;
+        unsigned n_failures; /* lists refused in a row */
         sd_event_source *timer;
 };
 
@@ -310,9 +311,12 @@ static int on_list(sd_bus_message *reply, void *userdata, sd_bus_error *ret_erro
 
         watch->list = sd_bus_slot_unref(watch->list);
         if (sd_bus_message_is_method_error(reply, NULL)) {
-                log_warning("systemd does not list the units: %s", sd_bus_message_get_error(reply)->message);
+                /* Once is a systemd that executes itself anew. */
+                log_full(watch->n_failures++ == 1 ? LOG_WARNING : LOG_DEBUG, NULL,
+                        "systemd does not list the units: %s", sd_bus_message_get_error(reply)->message);
                 return 0;
         }
+        watch->n_failures = 0;
         int r = take_list(watch, reply);
         if (r < 0)
                 log_warning_errno(r, "Failed to read the list of units: %m");
@@ -342,7 +346,9 @@ static int on_subscribed(sd_bus_message *reply, void *userdata, sd_bus_error *re
         UnitWatch *watch = userdata;
 
         watch->subscribe = sd_bus_slot_unref(watch->subscribe);
-        if (sd_bus_message_is_method_error(reply, NULL))
+        /* It remembers us over its own re-execution, and says so. */
+        if (sd_bus_message_is_method_error(reply, NULL) &&
+                !sd_bus_message_is_method_error(reply, "org.freedesktop.systemd1.AlreadySubscribed"))
                 log_warning("systemd sends no signals, reading every %llu s: %s",
                         WATCH_INTERVAL_USEC / USEC_PER_SEC, sd_bus_message_get_error(reply)->message);
         return 0;
