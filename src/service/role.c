@@ -409,10 +409,11 @@ static int start_role(Process *process) {
 static void process_done(Process *process) {
         RoleProcess *public = &process->public;
 
-        dispatcher_stop_serving(public->dispatcher);
+        /* While the peers are still connected, so that what the role commits at its end is answered. */
         if (public->role)
-        public->hooks->stop(public->role);
+                public->hooks->stop(public->role);
         public->role = NULL;
+        dispatcher_stop_serving(public->dispatcher);
         dispatcher_free(public->dispatcher);
         routes_free(public->routes);
         sd_event_source_disable_unref(process->housekeeping);
