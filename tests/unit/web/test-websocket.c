@@ -162,17 +162,18 @@ static void test_close_that_is_not_answered(void **state) {
 
 /* Nor does one that never reads what is queued before it. */
 static void test_close_behind_a_stalled_queue(void **state) {
-        Fixture *f = fixture_start();
-        _cleanup_close_ int fd = client_connect(f);
+        WebLimits roomy = fixture_limits;
+        Fixture *f;
+        _cleanup_close_ int fd = -EBADF;
         Seen seen;
 
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
-        client_upgrade(fd);
-        for (unsigned i = 0; i < 60; i++) /* fill the kernel's buffers too */
-                client_frame(fd, 0x82, fixture_zeros, sizeof(fixture_zeros), true);
+        roomy.max_queue = 32 * 1024 * 1024; /* more than the kernel's buffers take */
+        f = fixture_new(&roomy);
+        fd = client_websocket(f);
         client_text(fd, "stall");
         assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
         fixture_seen(f, &seen);
+        assert_int_equal(seen.n_slow, 0);
         fixture_free(f);
 }
 
@@ -412,6 +413,41 @@ static void test_server_ends_with_connections(void **state) {
         }
 }
 
+static int on_defer(sd_event_source *source, void *userdata) {
+        return 0;
+}
+
+static void add_busy_source(Fixture *f, void *argument) {
+        sd_event_source **source = argument;
+        assert_true(sd_event_add_defer(fixture_event(f), source, on_defer, NULL) >= 0);
+        assert_true(sd_event_source_set_priority(*source, SD_EVENT_PRIORITY_IDLE) >= 0);
+        assert_true(sd_event_source_set_enabled(*source, SD_EVENT_ON) >= 0);
+}
+
+static void remove_source(Fixture *f, void *argument) {
+        sd_event_source **source = argument;
+        *source = sd_event_source_disable_unref(*source);
+}
+
+/* sd-event that always has something to do leaves libuv its turns, and sleeps again afterwards. */
+static void test_busy_loop_is_fair(void **state) {
+        Fixture *f = fixture_start();
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        sd_event_source *source;
+
+        fixture_call(f, add_busy_source, &source);
+        for (unsigned i = 0; i < 20; i++) {
+                client_text(fd, "busy");
+                assert_true(client_read_frame(fd, frame));
+        }
+        fixture_call(f, remove_source, &source);
+        client_text(fd, "idle");
+        assert_true(client_read_frame(fd, frame));
+        assert_string_equal(frame->data, "idle");
+        fixture_free(f);
+}
+
 static void stop_accepting(Fixture *f, void *argument) {
         web_server_stop_accepting(fixture_server(f));
 }
@@ -461,6 +497,7 @@ int main(void) {
                 cmocka_unit_test(test_unmasked_frame),
                 cmocka_unit_test(test_clock_is_fresh),
                 cmocka_unit_test(test_server_ends_with_connections),
+                cmocka_unit_test(test_busy_loop_is_fair),
                 cmocka_unit_test(test_stop_accepting),
                 cmocka_unit_test(test_new_limits),
         };

@@ -337,6 +337,10 @@ unsigned fixture_wait(Fixture *f, size_t counter, unsigned n) {
         return is;
 }
 
+sd_event *fixture_event(Fixture *f) {
+        return f->event;
+}
+
 WebServer *fixture_server(Fixture *f) {
         return f->server;
 }
@@ -454,9 +458,7 @@ bool client_closed(int fd) {
         }
 }
 
-const char fixture_zeros[60000];
-
-void client_upgrade(int fd) {
+static void client_upgrade(int fd) {
         _cleanup_free_ char *head = NULL;
 
         client_send_string(fd, "GET /ws HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: "

@@ -34,6 +34,7 @@ unsigned fixture_wait(Fixture *fixture, size_t counter, unsigned n);
 /* Runs f on the server's thread, and waits for it. */
 void fixture_call(Fixture *fixture, void (*f)(Fixture *fixture, void *argument), void *argument);
 WebServer *fixture_server(Fixture *fixture);
+sd_event *fixture_event(Fixture *fixture);
 unsigned fixture_connections(Fixture *fixture);
 
 /* --- clients --- */
@@ -56,8 +57,6 @@ typedef struct Frame {
         size_t size;
         char data[70000];
 } Frame;
-extern const char fixture_zeros[60000];
-void client_upgrade(int fd);
 int client_websocket(Fixture *fixture);
 /* flags: first byte (FIN, RSV, opcode). */
 void client_frame(int fd, unsigned flags, const void *data, size_t size, bool masked);
