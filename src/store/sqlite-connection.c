@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "log/log.h"
+
 /* How long one connection waits for another's lock. Nobody holds one for long: there is one writer, and a
  * checkpoint that needs the writer out of the way runs when there is nothing to write. */
 #define BUSY_MSEC 5000
@@ -33,7 +35,24 @@ static const char *const pragmas_reader = "PRAGMA query_only = ON; PRAGMA cache_
 static const char *const pragmas_checkpointer = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; "
                                                 "PRAGMA cache_size = -256; PRAGMA mmap_size = 0";
 
+/* What happened in detail: the callers get an errno. The text may name tables and files, and statements with
+ * their parameters unbound. */
+static void on_library_log(_unused_ void *userdata, int rc, const char *text) {
+        switch (rc & 0xff) {
+        case SQLITE_CONSTRAINT: /* an ordinary answer */
+        case SQLITE_SCHEMA: /* a statement was prepared again */
+        case SQLITE_INTERRUPT:
+                return;
+        case SQLITE_NOTICE:
+                log_peer((), LOG_INFO, "SQLite: %s", text);
+                return;
+        default:
+                log_peer((), LOG_ERR, "SQLite: %s (%d)", text, rc);
+        }
+}
+
 static void configure_library(void) {
+        sqlite3_config(SQLITE_CONFIG_LOG, on_library_log, NULL);
         /* Its counters would cost a global lock at every allocation. Refused once SQLite is in use: then it
          * stays as it is. */
         sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
