@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* message.send and message.history. */
+/* message.send, message.get and message.history. */
 
 #include "group/access.h"
 #include "group/append.h"
@@ -97,6 +97,36 @@ void handle_message_send(Call *call, const Sc__SendRequest *request) {
                 return call_fail(call, ERROR_PERMISSION_DENIED, "%s",
                         "conversation: only the server writes to personal conversations");
         access_conversation(call, request->conversation, send_granted);
+}
+
+/* --- message.get --- */
+
+static void on_message(int r, const StoreRows *rows, size_t n, void *userdata) {
+        Call *call = userdata;
+
+        if (r < 0)
+                call_fail_errno(call, r, "read the message");
+        else if (rows[0].n == 0)
+                call_fail(call, ERROR_NOT_FOUND, "%s", "seq");
+        else
+                call_return(call, rows[0].records[0]);
+}
+
+static void get_granted(Call *call, Conversation *pinned, const Member *member) {
+        const Sc__MessageGetRequest *request = (const Sc__MessageGetRequest *) call->request;
+        _cleanup_conversation_ Conversation *conversation = pinned;
+        GroupRole *role = call->role;
+        Sc__Message key = SC__MESSAGE__INIT;
+
+        key.conversation = request->conversation;
+        key.seq = MIN(request->seq, SEQ_MAX);
+        int r = store_get(role->store, &sc__message__info, &key.base, on_message, call);
+        if (r < 0)
+                call_fail_errno(call, r, "read the message");
+}
+
+void handle_message_get(Call *call, const Sc__MessageGetRequest *request) {
+        access_conversation(call, request->conversation, get_granted);
 }
 
 /* --- message.history --- */

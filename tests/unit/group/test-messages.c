@@ -217,6 +217,25 @@ static void assert_page(const Sc__HistoryResponse *page, uint64_t first, uint64_
         assert_int_equal(strlen(page->epoch), 36);
 }
 
+static void test_get(void **state) {
+        Fixture *f = *state;
+        Sc__MessageGetRequest request = SC__MESSAGE_GET_REQUEST__INIT;
+
+        request.conversation = (char *) open_direct(f, "ada", "bob");
+        send_text(f, "ada", request.conversation, "", "first");
+        send_text(f, "bob", request.conversation, "", "second");
+        request.seq = 2;
+        const Sc__Message *message = ask(f, &method_message_get, "ada", &request);
+        assert_int_equal(message->seq, 2);
+        assert_string_equal(message->text, "second");
+        assert_string_equal(message->sender, "bob");
+        ask_refused(f, &method_message_get, "eve", &request, ERROR_NOT_A_MEMBER);
+        request.seq = 3;
+        ask_refused(f, &method_message_get, "ada", &request, ERROR_NOT_FOUND);
+        request.seq = UINT64_MAX;
+        ask_refused(f, &method_message_get, "ada", &request, ERROR_NOT_FOUND);
+}
+
 static void test_history(void **state) {
         Fixture *f = *state;
         const char *conversation = open_direct(f, "ada", "bob");
@@ -460,6 +479,7 @@ int main(void) {
                 TEST(test_overload),
                 TEST(test_send_refusals),
                 TEST(test_delivery),
+                TEST(test_get),
                 TEST(test_history),
                 TEST(test_history_of_large_messages),
                 TEST(test_recovery),
