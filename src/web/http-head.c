@@ -77,8 +77,9 @@ static bool is_token(const char *s, size_t size) {
         return size > 0;
 }
 
-/* Finds the empty line. Every LF must follow a CR. */
+/* Finds the empty line. Every LF must follow a CR. The result does not depend on how the bytes arrive. */
 static int find_end(HttpHead *head, const char *data, size_t size, size_t max, Sc__ErrorCode *ret_error) {
+        size_t line_max = MIN(max, HTTP_TARGET_MAX + 64), first_line;
         const char *lf;
 
         while ((lf = memchr(data + head->scanned, '\n', size - head->scanned))) {
@@ -89,9 +90,10 @@ static int find_end(HttpHead *head, const char *data, size_t size, size_t max, S
                         *ret_error = SC__ERROR_CODE__ERROR_MALFORMED_REQUEST;
                         return -EBADMSG;
                 }
-                if (at - 1 > head->line)
-                        head->n_lines++;
-                else if (head->n_lines > 0) {
+                if (at - 1 > head->line) {
+                        if (head->n_lines++ == 0)
+                                head->headers_begin = at + 1;
+                } else if (head->n_lines > 0) {
                         head->size = at + 1;
                         break;
                 } else /* RFC 9112 2.2: empty lines before the request line are skipped */
@@ -101,7 +103,8 @@ static int find_end(HttpHead *head, const char *data, size_t size, size_t max, S
         if (head->size == 0)
                 head->scanned = (uint32_t) size;
 
-        if (head->n_lines == 0 && size - head->begin > MIN(max, HTTP_TARGET_MAX + 64)) {
+        first_line = (head->n_lines > 0 ? head->headers_begin : size) - head->begin;
+        if (first_line > line_max) {
                 *ret_error = SC__ERROR_CODE__ERROR_URI_TOO_LONG;
                 return -EBADMSG;
         }

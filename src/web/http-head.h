@@ -11,7 +11,7 @@
 #include "proto/schema.h"
 #include "util/macro.h"
 
-/* Bytes of a request target. FACTS: OWASP's and the common servers' limits lie between 2 and 8 KiB. */
+/* Bytes of a request target: OWASP ASVS asks for a limit; common servers have 2 to 8 KiB. */
 #define HTTP_TARGET_MAX 4096U
 /* Headers of a request. */
 #define HTTP_HEADERS_MAX 100U
@@ -49,7 +49,7 @@ typedef struct HttpHead {
         bool keep_alive, upgrade_websocket, expect_continue;
 
         /* the search for the end */
-        uint32_t begin, line, scanned;
+        uint32_t begin, headers_begin, line, scanned;
         unsigned n_lines;
 } HttpHead;
 
