@@ -8,6 +8,7 @@
 #include "log/message-ids.h"
 #include "schema-tables.h"
 #include "util/string-util.h"
+#include "util/time-util.h"
 
 static const MessageInfo *const records[] = {
         &sc__conversation__info,
@@ -124,10 +125,24 @@ void group_role_forget_gateway(GroupRole *role, void *gateway) {
         online_forget_gateway(role->online, gateway);
 }
 
-void group_role_note_write(GroupRole *role, int r) {
-        bool full = r == -ENOSPC;
+/* On a full disk a small write may still succeed now and then: that is no recovery yet. */
+static bool is_full_now(GroupRole *role, int r) {
+        uint64_t now = boottime_usec();
 
-        if ((r < 0 && !full) || full == role->store_full)
+        if (r == -ENOSPC)
+                role->store_full_usec = now;
+        else if (r >= 0 && now >= role->store_full_usec + GROUP_STORE_FULL_HOLD_USEC)
+                return false;
+        return r == -ENOSPC || role->store_full;
+}
+
+void group_role_note_write(GroupRole *role, int r) {
+        bool full;
+
+        if (r != -ENOSPC && !role->store_full)
+                return;
+        full = is_full_now(role, r);
+        if (full == role->store_full)
                 return;
         role->store_full = full;
         if (full)

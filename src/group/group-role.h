@@ -46,12 +46,15 @@ struct GroupRole {
         size_t pending_bytes; /* of bodies that wait to be committed */
         Buffer push_buffer; /* pushes are packed here, one at a time */
         bool store_full;
+        uint64_t store_full_usec; /* when it was found full last */
         uint64_t n_appended, n_deliveries;
         char status[160];
 };
 
 #define GROUP_MAX_PENDING_BYTES (64U << 20) /* of messages not yet committed; ERROR_OVERLOADED beyond */
 #define GROUP_MAX_RESPONSE (3U << 20) /* bytes that a page or recovery may fill; below RPC_MAX_FRAME */
+#define GROUP_STORE_FULL_HOLD_USEC                                                                          \
+        (5 * 1000 * 1000ULL) /* without a refusal, then the disk counts as not full */
 #define GROUP_MAX_STORE_BUSY_USEC (10 * 1000 * 1000ULL) /* one operation; then the store counts as stuck */
 
 /* Opens `path`. */

@@ -500,7 +500,12 @@ static void test_full_disk_is_told_once(void **state) {
         assert_non_null(strstr(group_role_status(f->role), "Disk full"));
         group_role_note_write(f->role, -EIO);
         assert_false(group_role_is_healthy(f->role));
-        open_direct(f, "ada", "bob"); /* a write that succeeds */
+        /* A write that succeeds just afterwards is no recovery yet. */
+        f->role->store_full_usec = UINT64_MAX / 2;
+        open_direct(f, "ada", "bob");
+        assert_false(group_role_is_healthy(f->role));
+        f->role->store_full_usec = 0;
+        open_direct(f, "ada", "eve");
         assert_true(group_role_is_healthy(f->role));
         assert_int_equal(f->n_changed, 2);
 }
