@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite-writer.h"
 
+#include "log/log.h"
 #include "store/operation-queue.h"
 #include "store/sqlite-append.h"
 #include "store/thread.h"
@@ -114,10 +115,20 @@ static int commit(Writer *w) {
         return r;
 }
 
+/* SQLite does not log what fails in a commit. A full disk is for the role to tell, once. */
+static void log_failure(const Writer *w, int error) {
+        sqlite3 *db = connection_handle(w->connection);
+
+        if (error != -ENOSPC)
+                log_peer((.error_number = -error), LOG_ERR, "Failed to commit to the store: %s (%d)",
+                        sqlite3_errmsg(db), sqlite3_extended_errcode(db));
+}
+
 /* Nothing that was found out inside the transaction counts. */
 static void roll_back(Writer *w, OperationList *batch, int error) {
         Operation *o;
 
+        log_failure(w, error);
         connection_rollback(w->connection);
         if (w->appender.last_seqs)
                 seq_cache_clear(w->appender.last_seqs);
