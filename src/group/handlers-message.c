@@ -114,10 +114,10 @@ static void on_message(int r, const StoreRows *rows, size_t n, void *userdata) {
 
 static void get_granted(Call *call, Conversation *pinned, const Member *member) {
         const Sc__MessageGetRequest *request = (const Sc__MessageGetRequest *) call->request;
-        _cleanup_conversation_ Conversation *conversation = pinned;
         GroupRole *role = call->role;
         Sc__Message key = SC__MESSAGE__INIT;
 
+        conversation_unpin(pinned);
         key.conversation = request->conversation;
         key.seq = MIN(request->seq, SEQ_MAX);
         int r = store_get(role->store, &sc__message__info, &key.base, on_message, call);

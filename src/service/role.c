@@ -411,7 +411,7 @@ static void process_done(Process *process) {
 
         /* While the peers are still connected, so that what the role commits at its end is answered. */
         if (public->role)
-                public->hooks->stop(public->role);
+        public->hooks->stop(public->role);
         public->role = NULL;
         dispatcher_stop_serving(public->dispatcher);
         dispatcher_free(public->dispatcher);

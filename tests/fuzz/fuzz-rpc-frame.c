@@ -19,7 +19,8 @@ static void check_envelope(const uint8_t *data, size_t size) {
         arena_init(&arena_again, frame_arena_limit(RPC_MAX_FRAME));
         if (frame_unpack(&arena, data, size, &envelope) < 0)
                 return;
-        /* protobuf-c reads a field number 0 written in two bytes, writes it in one, and does not read that. */
+        /* protobuf-c reads a field number 0 written in two bytes, writes it in one, and does not read that.
+         */
         if (envelope->base.n_unknown_fields > 0)
                 return;
         assert_se(frame_append(&out, envelope) == 0);

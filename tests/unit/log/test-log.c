@@ -116,7 +116,7 @@ int __wrap_sd_journal_sendv(const struct iovec *iov, int n);
 int __wrap_sd_journal_sendv(const struct iovec *iov, int n) {
         n_sent = n;
         for (int i = 0; i < n; i++)
-                snprintf(sent[i], sizeof(sent[i]), "%.*s", (int)iov[i].iov_len, (char *)iov[i].iov_base);
+                snprintf(sent[i], sizeof(sent[i]), "%.*s", (int) iov[i].iov_len, (char *) iov[i].iov_base);
         return journal_result;
 }
 
@@ -132,7 +132,7 @@ static void open_as_in_journal(void) {
         struct stat st;
 
         assert_int_equal(fstat(STDERR_FILENO, &st), 0);
-        snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+        snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t) st.st_dev, (uintmax_t) st.st_ino);
         setenv("JOURNAL_STREAM", stream, 1);
         log_open("stonechat-test", LOG_INFO);
         unsetenv("JOURNAL_STREAM");
@@ -198,7 +198,7 @@ static void test_trace_entry(void **state) {
         log_open("test", LOG_INFO);
         capture_begin();
         log_trace(&trace, (.user = "u"), "unsampled");
-        log_trace((const Trace *)NULL, (.user = "u"), "none");
+        log_trace((const Trace *) NULL, (.user = "u"), "none");
         trace.sampled = true;
         log_trace(&trace, (.user = "u"), "sampled");
         assert_string_equal(capture_end(), "<6>sampled\n");
