@@ -270,6 +270,8 @@ static void read_snapshot(Snapshot *s);
 static void on_snapshot(int r, const StoreRows *rows, size_t n, void *userdata) {
         Snapshot *s = userdata;
 
+        if (s->all && r == -ECANCELED) /* the last one, when the store is closed before it has begun */
+                return;
         assert_int_equal(r, 0);
         assert_int_equal(n, SNAPSHOT_READS);
         for (size_t i = 1; i < n; i++)
