@@ -69,10 +69,11 @@ int group_role_new(
 GroupRole *group_role_free(GroupRole *role) {
         if (!role)
                 return NULL;
-        /* Closing the store completes all that is in flight; what that would begin anew it refuses. */
-        opens_cancel(role);
+        /* Closing the store completes all that is in flight; what that would begin anew it refuses. Only
+         * opening may get so far that it asks the api role, so that is cancelled last. */
         attaches_cancel(role);
         store_close(role->store);
+        opens_cancel(role);
         conversations_free(role->conversations);
         online_free(role->online);
         buffer_done(&role->push_buffer);

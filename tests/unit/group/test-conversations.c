@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 /* cmocka needs the above */
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <cmocka.h>
@@ -165,6 +166,26 @@ static void test_stopping_while_opening(void **state) {
         settle(f);
         assert_false(answer->done);
         fixture_close_role(f);
+        assert_true(answer->done);
+        assert_int_equal(answer->code, ERROR_UNAVAILABLE);
+        f->held.done(NULL, ERROR_NONE, NULL, &profile.base, f->held.userdata);
+}
+
+/* The same for one who gets so far only while the role ends: what it read was there, but not yet taken up.
+ */
+static void test_stopping_just_before_the_lookup(void **state) {
+        Fixture *f = *state;
+        Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+        struct pollfd store = {.fd = sd_event_get_fd(f->event), .events = POLLIN};
+        Sc__Profile profile = SC__PROFILE__INIT;
+
+        f->hold_lookups = true;
+        request.user = (char *) "bob";
+        Answer *answer = begin(f, &method_conversation_open_direct, "ada", NULL, &request);
+        assert_int_equal(sd_event_prepare(f->event), 0);
+        assert_int_equal(poll(&store, 1, 10000), 1);
+        fixture_close_role(f);
+        assert_non_null(f->held.done);
         assert_true(answer->done);
         assert_int_equal(answer->code, ERROR_UNAVAILABLE);
         f->held.done(NULL, ERROR_NONE, NULL, &profile.base, f->held.userdata);
@@ -534,6 +555,7 @@ int main(void) {
                 TEST(test_racing_openers),
                 TEST(test_opening_is_told),
                 TEST(test_stopping_while_opening),
+                TEST(test_stopping_just_before_the_lookup),
                 TEST(test_stopping_under_load),
                 TEST(test_unread_and_mark_read),
                 TEST(test_racing_cursors),
