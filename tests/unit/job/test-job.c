@@ -22,6 +22,7 @@
 static struct {
         unsigned n_purges, n_accounts, n_conversations;
         uint32_t left; /* expired sessions */
+        unsigned n_busy; /* purges to come that delete nothing, as the sessions were changed meanwhile */
         bool lie, refuse, damaged;
 } script;
 
@@ -35,7 +36,8 @@ static void purge(Call *call, const ProtobufCMessage *message) {
                 return;
         }
         assert_true(request->limit > 0);
-        response.deleted = script.lie ? 0 : MIN(script.left, request->limit);
+        bool busy = script.n_busy > 0 && script.n_busy-- > 0;
+        response.deleted = script.lie || busy ? 0 : MIN(script.left, request->limit);
         script.left -= response.deleted;
         response.more = script.left > 0;
         call_return(call, &response.base);
@@ -140,6 +142,15 @@ static void test_purge(void **state) {
         assert_true(script.n_purges > 1);
 }
 
+static void test_purge_of_sessions_in_use(void **state) {
+        Fixture *f = *state;
+
+        script.left = 1201;
+        script.n_busy = 2;
+        assert_int_equal(run(f, "expired-sessions"), 0);
+        assert_int_equal(script.left, 0);
+}
+
 static void test_purge_failures(void **state) {
         Fixture *f = *state;
 
@@ -148,7 +159,7 @@ static void test_purge_failures(void **state) {
         assert_int_equal(run(f, "expired-sessions"), -EREMOTEIO);
         script.refuse = true;
         assert_int_equal(run(f, "expired-sessions"), -EREMOTEIO);
-        assert_int_equal(script.n_purges, 2);
+        assert_true(script.n_purges < 100);
 }
 
 static void test_check(void **state) {
@@ -174,6 +185,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_find),
                 TEST(test_purge),
+                TEST(test_purge_of_sessions_in_use),
                 TEST(test_purge_failures),
                 TEST(test_check),
                 TEST(test_no_role),
