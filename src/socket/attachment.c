@@ -42,7 +42,8 @@ static void prune_held(Gateway *gateway) {
 }
 
 static void hold(Gateway *gateway, Delivery *delivery, Bytes *membership) {
-        Held *held = new0(Held, 1);
+        /* Without memory for what is to be held there is nothing to hold either. */
+        Held *held = delivery || membership ? new0(Held, 1) : NULL;
         Attachment *attachment;
 
         if (!held || gateway->n_held >= HELD_MAX) {

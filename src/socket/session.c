@@ -134,6 +134,8 @@ void session_reopen(Session *session) {
         if (session->state == SESSION_CLOSING)
                 return;
         session->state = SESSION_OPEN;
+        /* A primary may have attached it all the same, only too late. */
+        gateway_detach(session->role->gateway, session);
         session_leave_user(session);
         drop_deferred(session);
         wheel_set(&session->role->wheel, &session->wheel,
@@ -190,7 +192,10 @@ int session_send(Session *session, Bytes *message) {
                 return -ECONNRESET;
         }
         if (websocket_send(session->socket, message, session->codec == CODEC_PROTOBUF) < 0) {
-                session_retire(session); /* it is being closed */
+                session_retire(session);
+                /* It is being closed, unless memory was all that it lacked. */
+                websocket_close(
+                        session->socket, DISCONNECT_SERVER_ERROR.code, DISCONNECT_SERVER_ERROR.reason);
                 return -ECONNRESET;
         }
         return 0;
@@ -330,7 +335,9 @@ static int receive_command(Session *session, CodecReader *reader) {
         int r = codec_read(reader, &arena, &command, &id, &error);
         if (r <= 0 && r != -EINVAL)
                 return r;
-        bool is_pong = r > 0 && id == 0 && command->method_case == CLIENT__COMMAND__METHOD__NOT_SET;
+        /* The pong that we asked for is free; others cost what every command costs. */
+        bool is_pong = r > 0 && id == 0 && command->method_case == CLIENT__COMMAND__METHOD__NOT_SET &&
+                       session->pong_by > 0;
         if (!is_pong && !take_token(session, id))
                 return 1;
         if (r < 0)

@@ -97,6 +97,7 @@ static void test_connect_fails_and_is_repeated(void **state) {
         answer_check(true);
         refuse(next_request(), ERROR_TIMEOUT);
         assert_error(a, 2, 1004, "timeout");
+        assert_detaches(client_id(a));
         client_say(a, "{'id':3,'connect':{'token':'%s'}}", token);
         answer_check(true);
         answer_attach(next_request(), NULL, 0);
@@ -535,6 +536,21 @@ static void test_rate_limit(void **state) {
         assert_closed(a, 3013);
 }
 
+/* A frame holds ten thousands of these. */
+static void test_pongs_that_nobody_asked_for(void **state) {
+        WebSocket *a = client_connected("ann", "s1", "c1", 0);
+
+        fake_process->conf->socket_command_rate = 1;
+        fake_process->conf->socket_command_burst = 3;
+        ((Session *) websocket_get_userdata(a))->commands = (TokenBucket){};
+        for (unsigned i = 0; i < 3 + SESSION_MAX_REFUSED; i++)
+                client_say(a, "{}");
+        assert_hears_nothing(a);
+        assert_closed(a, 0);
+        client_say(a, "{}");
+        assert_closed(a, 3013);
+}
+
 static void test_pending_limit(void **state) {
         WebSocket *a = client_connected("ann", "s1", "c1", 0);
 
@@ -716,6 +732,7 @@ int main(void) {
                 T(test_subscriptions_are_the_servers),
                 T(test_refresh),
                 T(test_rate_limit),
+                T(test_pongs_that_nobody_asked_for),
                 T(test_pending_limit),
                 T(test_slow_reader),
                 T(test_handshake_deadline),

@@ -210,6 +210,23 @@ static void test_detach(void **state) {
         assert_null(next_request());
 }
 
+/* An attach that failed here may have succeeded there, for a user that the next token may not be of. */
+static void test_detach_after_a_failed_connect(void **state) {
+        _cleanup_free_ char *token = make_token("ann", "s1", 900), *other = make_token("bo", "s2", 900);
+        WebSocket *a = client_open();
+
+        client_say(a, "{'id':1,'connect':{'token':'%s'}}", token);
+        answer_check(true);
+        refuse(next_request(), ERROR_TIMEOUT);
+        assert_error(a, 1, 1004, "timeout");
+        assert_detaches(client_id(a));
+        client_say(a, "{'id':2,'connect':{'token':'%s'}}", other);
+        answer_check(true);
+        answer_attach(next_request(), NULL, 0);
+        assert_non_null(client_hear(a));
+        assert_null(next_request());
+}
+
 static void test_no_detach_without_a_link(void **state) {
         WebSocket *a = client_connected("ann", "s1", "c1", 4);
 
@@ -459,6 +476,7 @@ int main(void) {
                 T(test_membership_that_overtakes),
                 T(test_membership),
                 T(test_detach),
+                T(test_detach_after_a_failed_connect),
                 T(test_no_detach_without_a_link),
                 T(test_reattach_delivers_what_was_missed),
                 T(test_reattach_with_nothing_missed),
