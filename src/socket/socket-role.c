@@ -149,6 +149,7 @@ int socket_role_listen(SocketRole *role, int listen_fd) {
                 .on_request = on_request,
                 .on_refused = on_refused,
                 .on_upgrade = on_upgrade,
+                .ws_protocol = "centrifuge-protobuf",
                 .on_open = on_open,
                 .on_message = on_message,
                 .on_close = on_close,

@@ -23,6 +23,7 @@ static const struct {
         [HTTP_TRANSFER_ENCODING] = {"transfer-encoding", false},
         [HTTP_USER_AGENT] = {"user-agent", false},
         [HTTP_WEBSOCKET_KEY] = {"sec-websocket-key", true},
+        [HTTP_WEBSOCKET_PROTOCOL] = {"sec-websocket-protocol", false},
         [HTTP_WEBSOCKET_VERSION] = {"sec-websocket-version", true},
         [HTTP_FORWARDED_FOR] = {"x-forwarded-for", false},
         [HTTP_REQUEST_ID] = {"x-request-id", false},

@@ -33,6 +33,7 @@ typedef enum HttpHeaderId {
         HTTP_TRANSFER_ENCODING,
         HTTP_USER_AGENT,
         HTTP_WEBSOCKET_KEY,
+        HTTP_WEBSOCKET_PROTOCOL,
         HTTP_WEBSOCKET_VERSION,
         HTTP_FORWARDED_FOR,
         HTTP_REQUEST_ID,

@@ -284,17 +284,33 @@ static bool http_check_upgrade(HttpRequest *request) {
         return false;
 }
 
+/* Is the server's subprotocol among those that the client offers? */
+static bool http_offers_protocol(const HttpRequest *request) {
+        const char *wanted = http_server(request)->handlers.ws_protocol;
+        const char *offered = http_request_header(request, "sec-websocket-protocol");
+
+        while (wanted && offered && *offered) {
+                offered += strspn(offered, " \t,");
+                size_t n = strcspn(offered, " \t,");
+                if (n == strlen(wanted) && strncmp(offered, wanted, n) == 0)
+                        return true;
+                offered += n;
+        }
+        return false;
+}
+
 /* Hands the connection to websocket.c and ends this object. */
 static void http_upgrade(HttpRequest *request) {
         WebServer *server = http_server(request);
         int fd = TAKE_FD(request->fd);
         Peer peer = request->peer;
+        bool protocol = http_offers_protocol(request);
         char key[32];
 
         strcpy(key, http_request_header(request, "sec-websocket-key")); /* 24 characters, checked */
         request->peer.server = NULL;
         http_release(request);
-        websocket_adopt(server, fd, &peer, key);
+        websocket_adopt(server, fd, &peer, key, protocol);
 }
 
 /* The request is complete. 1: it became a WebSocket and `request` is gone. */

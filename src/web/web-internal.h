@@ -95,7 +95,7 @@ int websocket_loop_prepare(WebLoop *loop);
 /* Starts the end of libwebsockets' context; a second call, after the loop ran, completes it. */
 void websocket_loop_done(WebLoop *loop);
 /* Answers the upgrade with 101 and takes fd and peer, also on failure. `key` is the checked
- * Sec-WebSocket-Key. */
-void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key);
+ * Sec-WebSocket-Key; `protocol`: the server's subprotocol was offered, and is accepted. */
+void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key, bool protocol);
 /* The server ends: on_close now; libwebsockets' part follows on the loop. */
 void websocket_abandon(WebSocket *socket);

@@ -55,6 +55,8 @@ typedef struct WebHandlers {
         /* An upgrade request on ws_path: false refuses it with 403 (the origin check). origin and host may
          * be NULL. */
         bool (*on_upgrade)(const char *origin, const char *host, void *userdata);
+        /* The subprotocol that is accepted from those who offer it; NULL: none. */
+        const char *ws_protocol;
         void (*on_open)(WebSocket *socket, void *userdata);
         /* A whole message; text is checked to be UTF-8 without NUL. Not NUL-terminated. */
         void (*on_message)(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata);
@@ -64,8 +66,8 @@ typedef struct WebHandlers {
         void (*on_close)(WebSocket *socket, bool slow, void *userdata);
 } WebHandlers;
 
-/* `ws_path` is where upgrades are taken ("/connection/websocket"); NULL: HTTP only. No subprotocol is
- * negotiated. -EIO: libwebsockets' plug-in for libuv is missing. */
+/* `ws_path` is where upgrades are taken ("/connection/websocket"); NULL: HTTP only. -EIO: libwebsockets'
+ * plug-in for libuv is missing. */
 int web_server_new(WebServer **ret, WebLoop *loop, sd_event *event, const WebLimits *limits,
         const char *ws_path, const WebHandlers *handlers, void *userdata);
 /* Closes everything, with on_abort and on_close where they are due. Before web_loop_free(), and not from a

@@ -40,6 +40,7 @@ struct WebSocket {
         bool open; /* on_open was called, on_close not yet */
         bool closing; /* nothing more is taken from or for the peer */
         bool slow;
+        bool protocol; /* the server's subprotocol was offered */
 
         uint16_t close_code; /* of websocket_close() */
         char *close_reason;
@@ -239,6 +240,20 @@ void *websocket_get_userdata(const WebSocket *socket) {
         return socket->userdata;
 }
 
+/* Adds to the answer of the handshake that the subprotocol is accepted. */
+static int websocket_add_headers(WebSocket *socket, struct lws_process_html_args *args) {
+        const char *protocol = websocket_server(socket)->handlers.ws_protocol;
+        unsigned char *p = (unsigned char *) args->p;
+
+        if (!socket->protocol)
+                return 0;
+        if (lws_add_http_header_by_name(socket->wsi, (const unsigned char *) "sec-websocket-protocol:",
+                    (const unsigned char *) protocol, (int) strlen(protocol), &p, p + args->max_len) != 0)
+                return -1;
+        args->p = (char *) p;
+        return 0;
+}
+
 /* --- libwebsockets --- */
 
 static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t size) {
@@ -264,6 +279,8 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
                 return 0;
 
         switch (reason) {
+        case LWS_CALLBACK_ADD_HEADERS:
+                return websocket_add_headers(socket, in);
         case LWS_CALLBACK_ESTABLISHED:
                 socket->open = true;
                 socket->peer.server->handlers.on_open(socket, socket->peer.server->userdata);
@@ -280,7 +297,7 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
         }
 }
 
-void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key) {
+void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key, bool protocol) {
         WebLoop *loop = server->loop;
         WebSocket *socket = new0(WebSocket, 1);
         char head[256];
@@ -292,6 +309,7 @@ void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key) {
                 return;
         }
         socket->peer = *peer;
+        socket->protocol = protocol;
         STAILQ_INIT(&socket->queue);
         LIST_INSERT_HEAD(&server->sockets, socket, entry);
 

@@ -250,6 +250,37 @@ static void test_upgrade_refused(void **state) {
         fixture_free(f);
 }
 
+static void test_subprotocol(void **state) {
+        Fixture *f = fixture_start();
+        static const struct {
+                const char *offered;
+                bool accepted;
+        } cases[] = {
+                {"", false},
+                {"Sec-WebSocket-Protocol: pebbles\r\n", true},
+                {"Sec-WebSocket-Protocol: sand,\tpebbles , rocks\r\n", true},
+                {"Sec-WebSocket-Protocol: sand, pebbles2, peb\r\n", false},
+                {"Sec-WebSocket-Protocol: , ,\r\n", false},
+        };
+
+        FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
+                _cleanup_close_ int fd = client_connect(f);
+                _cleanup_free_ char *head = NULL;
+                char request[512];
+                snprintf(request, sizeof(request),
+                        "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                        c->offered);
+                client_send_string(fd, request);
+                assert_int_equal(client_response(fd, &head, NULL, true), 101);
+                if (c->accepted)
+                        assert_non_null(strcasestr(head, "\r\nsec-websocket-protocol: pebbles\r\n"));
+                else
+                        assert_null(strcasestr(head, "sec-websocket-protocol"));
+        }
+        fixture_free(f);
+}
+
 static void test_slow_handshake(void **state) {
         Fixture *f = fixture_start_impatient();
         _cleanup_close_ int fd = client_connect(f);
@@ -490,6 +521,7 @@ int main(void) {
                 cmocka_unit_test(test_close_behind_a_stalled_queue),
                 cmocka_unit_test(test_slow_reader),
                 cmocka_unit_test(test_upgrade_refused),
+                cmocka_unit_test(test_subprotocol),
                 cmocka_unit_test(test_slow_handshake),
                 cmocka_unit_test(test_oversized_message),
                 cmocka_unit_test(test_bad_utf8),

@@ -226,6 +226,7 @@ static const WebHandlers handlers = {
         .on_abort = on_abort,
         .on_refused = on_refused,
         .on_upgrade = on_upgrade,
+        .ws_protocol = "pebbles",
         .on_open = on_open,
         .on_message = on_message,
         .on_drained = on_drained,
