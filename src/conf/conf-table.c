@@ -84,7 +84,7 @@ const ConfKey conf_keys[] = {
                 "Origins (such as https://chat.example.org) whose web pages may open a WebSocket. Empty: "
                 "only pages from the same host. \"*\" allows all of them. Clients that are no browsers send "
                 "no origin and are not concerned."},
-        {"Socket", "MaxFrame", SIZE(socket_max_frame, "128K", 1 * KIB, 4 * MIB), RELOAD,
+        {"Socket", "MaxFrame", SIZE(socket_max_frame, "512K", 1 * KIB, 4 * MIB), RELOAD,
                 "Largest WebSocket message that a client may send; a larger one closes the connection."},
         {"Socket", "HandshakeTimeoutSec",
                 DURATION(socket_handshake_timeout_usec, "10s", 1 * USEC_PER_SEC, 10 * MINUTE), RELOAD,
