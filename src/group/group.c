@@ -74,6 +74,16 @@ static size_t statistics(BusStatistic *ret, size_t max, void *role) {
         return group_role_statistics(role, ret, max);
 }
 
+static void drained(void *process) {
+        role_process_stopped(process);
+}
+
+static void drain(void *role) {
+        RoleProcess *process = ((GroupRole *) role)->ports.userdata;
+
+        dispatcher_drain(process->dispatcher, drained, process);
+}
+
 static void peer_gone(RpcConnection *connection, void *role) {
         group_role_forget_gateway(role, connection);
 }
@@ -91,6 +101,7 @@ int main(int argc, char *argv[]) {
                 .status = status,
                 .statistics = statistics,
                 .peer_gone = peer_gone,
+                .drain = drain,
         };
         return role_main(argc, argv, &hooks);
 }

@@ -59,8 +59,12 @@ int rpc_server_new(
 RpcServer *rpc_server_free(RpcServer *server);
 DEFINE_CLEANUP(RpcServer *, rpc_server_free);
 unsigned rpc_server_n_connections(const RpcServer *server);
-/* Stops accepting; connections go on. For draining. */
+/* Stops accepting; connections go on. */
 void rpc_server_stop_accepting(RpcServer *server);
+/* For an orderly end: stops accepting and reading. What comes from now on the peers send again to whoever
+ * serves next; answers and pushes still go out. `drained` is called once, when all requests taken so far are
+ * answered: at once, or from the function that answers the last. */
+void rpc_server_drain(RpcServer *server, void (*drained)(void *userdata), void *userdata);
 
 RpcConnection *rpc_request_connection(const RpcRequest *request);
 /* Both free the request. The payload is copied; one that does not fit a frame is answered with

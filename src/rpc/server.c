@@ -36,6 +36,9 @@ struct RpcServer {
         sd_event_source *listener, *pause;
         LIST_HEAD(, RpcConnection) connections;
         unsigned n_connections;
+        size_t n_pending; /* unanswered requests of all of them */
+        void (*drained)(void *userdata); /* not NULL: draining */
+        void *drained_userdata;
 };
 
 RpcConnection *rpc_connection_ref(RpcConnection *connection) {
@@ -50,12 +53,25 @@ RpcConnection *rpc_connection_unref(RpcConnection *connection) {
         return NULL;
 }
 
+static void check_drained(RpcServer *server) {
+        void (*drained)(void *userdata) = server->drained;
+
+        if (!drained || server->n_pending > 0)
+                return;
+        server->drained = NULL;
+        drained(server->drained_userdata);
+}
+
 /* Takes the connection out of its server; the server's reference goes to the caller. */
 static void connection_detach(RpcConnection *connection) {
+        RpcServer *server = connection->server;
+
         LIST_REMOVE(connection, others);
-        connection->server->n_connections--;
+        server->n_connections--;
+        server->n_pending -= connection->n_pending;
         connection->server = NULL;
         connection->stream = stream_free(connection->stream);
+        check_drained(server);
 }
 
 /* Queues a frame; a peer whose queue is full does not read, and is let go. */
@@ -95,6 +111,7 @@ static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
                 return -ENOMEM;
         *request = (RpcRequest){.connection = rpc_connection_ref(connection), .id = envelope->id};
         connection->n_pending++;
+        server->n_pending++;
         RpcMessage message = rpc_message_from_envelope(envelope, &trace);
         server->handlers.on_request(request, &message, server->userdata);
         return 0;
@@ -234,6 +251,7 @@ RpcServer *rpc_server_free(RpcServer *server) {
         if (!server)
                 return NULL;
         rpc_server_stop_accepting(server);
+        server->drained = NULL;
         while ((connection = LIST_FIRST(&server->connections))) {
                 stream_flush(connection->stream);
                 connection_detach(connection);
@@ -254,14 +272,31 @@ void rpc_server_stop_accepting(RpcServer *server) {
         server->listen_fd = safe_close(server->listen_fd);
 }
 
+void rpc_server_drain(RpcServer *server, void (*drained)(void *userdata), void *userdata) {
+        RpcConnection *connection;
+
+        rpc_server_stop_accepting(server);
+        LIST_FOREACH(connection, &server->connections, others)
+                stream_stop_reading(connection->stream);
+        server->drained = drained;
+        server->drained_userdata = userdata;
+        check_drained(server);
+}
+
 RpcConnection *rpc_request_connection(const RpcRequest *request) {
         return request->connection;
 }
 
 static void request_free(RpcRequest *request) {
+        RpcServer *server = request->connection->server;
+
         request->connection->n_pending--;
         rpc_connection_unref(request->connection);
         free(request);
+        if (server) {
+                server->n_pending--;
+                check_drained(server);
+        }
 }
 
 void rpc_request_reply(RpcRequest *request, const void *payload, size_t size) {

@@ -24,6 +24,7 @@ struct Stream {
         size_t out_start; /* everything of `out` before this has been sent */
         bool blocked; /* the kernel's buffer is full: EPOLLOUT says when to go on */
         bool flushing; /* the flush source is armed */
+        bool deaf; /* reads nothing any more */
         bool ended;
         int error; /* why */
 };
@@ -89,13 +90,25 @@ void stream_abort(Stream *stream, int error) {
         arm_flush(stream);
 }
 
+static void watch(Stream *stream) {
+        int r = sd_event_source_set_io_events(
+                stream->io, (stream->deaf ? 0 : EPOLLIN) | (stream->blocked ? EPOLLOUT : 0));
+        if (r < 0)
+                set_ended(stream, r);
+}
+
 static void set_blocked(Stream *stream, bool blocked) {
         if (stream->blocked == blocked)
                 return;
         stream->blocked = blocked;
-        int r = sd_event_source_set_io_events(stream->io, EPOLLIN | (blocked ? EPOLLOUT : 0));
-        if (r < 0)
-                set_ended(stream, r);
+        watch(stream);
+}
+
+void stream_stop_reading(Stream *stream) {
+        stream->deaf = true;
+        watch(stream);
+        if (stream->ended)
+                arm_flush(stream); /* to tell the owner */
 }
 
 /* Drops what was sent: at once when it is all, else only when it is worth moving the rest. */
@@ -154,7 +167,7 @@ static void deliver_in(Stream *stream) {
         const uint8_t *frame;
         int r = 0;
 
-        while (!stream->ended && stream->handlers) {
+        while (!stream->ended && !stream->deaf && stream->handlers) {
                 r = frame_find(stream->in.data + consumed, stream->in.size - consumed, &frame, &size);
                 if (r <= 0)
                         break;
@@ -171,7 +184,8 @@ static void deliver_in(Stream *stream) {
 }
 
 static void read_in(Stream *stream) {
-        for (unsigned i = 0; i < READS_PER_TURN && !stream->ended && stream->handlers; i++) {
+        for (unsigned i = 0; i < READS_PER_TURN && !stream->deaf && !stream->ended && stream->handlers;
+                i++) {
                 uint8_t *p = buffer_reserve(&stream->in, READ_CHUNK);
                 if (!p) {
                         set_ended(stream, stream->in.error);
@@ -200,6 +214,8 @@ static int on_io(_unused_ sd_event_source *source, _unused_ int fd, uint32_t rev
                 write_out(stream);
         if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 read_in(stream);
+        if (stream->deaf && (revents & (EPOLLHUP | EPOLLERR)))
+                set_ended(stream, 0);
         if (stream->ended)
                 tell_end(stream);
         return 0;

@@ -27,6 +27,8 @@ DEFINE_CLEANUP(Stream *, stream_free);
 /* Queues one frame: -EMSGSIZE if it is too large, -ENOBUFS if RPC_MAX_QUEUE bytes are waiting already,
  * -ENOMEM; -ENOTCONN once the stream has failed. */
 int stream_send(Stream *stream, const Sc__Envelope *envelope);
+/* Takes in nothing more; what is queued still goes out. */
+void stream_stop_reading(Stream *stream);
 /* Writes now what the kernel takes, for an orderly end. */
 void stream_flush(Stream *stream);
 /* Lets the stream end with this error, from the loop; nothing is sent or received from now on. */

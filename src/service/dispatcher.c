@@ -303,6 +303,13 @@ int dispatcher_serve(
         return rpc_server_new(&dispatcher->server, dispatcher->event, listen_fd, &handlers, dispatcher);
 }
 
+void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), void *userdata) {
+        if (dispatcher->server)
+                rpc_server_drain(dispatcher->server, drained, userdata);
+        else
+                drained(userdata);
+}
+
 void dispatcher_stop_serving(Dispatcher *dispatcher) {
         if (dispatcher)
                 dispatcher->server = rpc_server_free(dispatcher->server);

@@ -461,6 +461,65 @@ static void test_restart(void **state) {
         assert_string_equal(f->methods, "test.again test.again test.once ");
 }
 
+static void on_drained(void *userdata) {
+        (*(unsigned *) userdata)++;
+}
+
+/* An orderly end: what was taken is answered, what comes later goes to the next server. */
+static void test_drain(void **state) {
+        Fixture *f = *state;
+        Outcome taken = {}, late = {};
+        unsigned n_drained = 0;
+
+        f->hold = true;
+        start_server(f);
+        start_client(f);
+        run_until(f, &f->n_connects, 1);
+        assert_int_equal(call(f, &method_again, "taken", 0, &taken), 0);
+        run_until_size(f, &f->n_held, 1);
+        rpc_server_drain(f->server, on_drained, &n_drained);
+        assert_int_equal(n_drained, 0);
+        assert_int_equal(call(f, &method_again, "late", 0, &late), 0);
+        for (unsigned i = 0; i < 10; i++)
+                assert_true(sd_event_run(f->event, 0) >= 0);
+        assert_int_equal(f->n_requests, 1);
+        answer_held(f, "answer");
+        assert_int_equal(n_drained, 1);
+        f->server = rpc_server_free(f->server);
+        run_until(f, &taken.n_replies, 1);
+        assert_string_equal(taken.text, "answer");
+        run_until(f, &f->n_disconnects, 1);
+        assert_int_equal(late.n_replies, 0);
+
+        f->hold = false;
+        start_server(f);
+        run_until(f, &late.n_replies, 1);
+        assert_string_equal(late.text, "late");
+}
+
+/* With nothing to wait for it is done at once; a peer that goes is not waited for. */
+static void test_drain_without_requests(void **state) {
+        Fixture *f = *state;
+        Outcome outcome = {};
+        unsigned n_drained = 0;
+
+        start_server(f);
+        rpc_server_drain(f->server, on_drained, &n_drained);
+        assert_int_equal(n_drained, 1);
+        f->server = rpc_server_free(f->server);
+
+        f->hold = true;
+        start_server(f);
+        start_client(f);
+        run_until(f, &f->n_connects, 1);
+        assert_int_equal(call(f, &method_again, "x", 0, &outcome), 0);
+        run_until_size(f, &f->n_held, 1);
+        rpc_server_drain(f->server, on_drained, &n_drained);
+        f->client = rpc_client_free(f->client);
+        run_until(f, &n_drained, 2);
+        assert_int_equal(f->n_gone, 1);
+}
+
 static void test_pushes(void **state) {
         Fixture *f = *state;
         Outcome outcome = {}, last = {};
@@ -700,6 +759,8 @@ int main(void) {
                 TEST(test_wait_for_server),
                 TEST(test_timeout),
                 TEST(test_restart),
+                TEST(test_drain),
+                TEST(test_drain_without_requests),
                 TEST(test_pushes),
                 TEST(test_slow_reader),
                 TEST(test_malformed),
