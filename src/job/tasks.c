@@ -8,7 +8,7 @@
 
 /* Sessions deleted by one call: short enough that users do not notice. */
 #define PURGE_BATCH 500U
-/* Answers in a row that nothing was deleted, for a session changed at the same moment; then it is no chance. */
+/* Answers in a row that nothing was deleted: a session was changed at the same moment, but not for ever. */
 #define PURGE_MAX_EMPTY 10U
 #define RESPONSE_ARENA (1U << 20)
 
