@@ -30,7 +30,6 @@ static void on_open(WebSocket *socket, void *userdata) {
         if (session_new(&session, role, socket) < 0)
                 return websocket_close(socket, DISCONNECT_SERVER_ERROR.code, DISCONNECT_SERVER_ERROR.reason);
         websocket_set_userdata(socket, session);
-        role_process_changed(role->process);
 }
 
 static void on_message(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata) {
@@ -46,7 +45,6 @@ static void on_close(WebSocket *socket, bool slow, void *userdata) {
 
         role->statistics.slow += slow;
         session_free(session);
-        role_process_changed(role->process);
         if (role->draining && role->n_sessions == 0)
                 role_process_stopped(role->process);
 }
