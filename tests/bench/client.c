@@ -123,7 +123,8 @@ int client_send(Client *client, const char *text, size_t size) {
 }
 
 int client_flush(Client *client) {
-        while (client->out.size > 0) {
+        /* A client waits for the answer to its upgrade before it sends frames. */
+        while (client->open && client->out.size > 0) {
                 ssize_t n =
                         send(client->fd, client->out.data, client->out.size, MSG_DONTWAIT | MSG_NOSIGNAL);
                 if (n < 0 && errno == EAGAIN)
