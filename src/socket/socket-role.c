@@ -9,6 +9,8 @@
 #include "util/time-util.h"
 
 #define WEBSOCKET_PATH "/connection/websocket"
+/* Messages that wait together share frames of up to this size: a client takes one as soon as it is whole. */
+#define MAX_COALESCED (16U << 10)
 
 /* --- what the web server calls --- */
 
@@ -93,6 +95,7 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
                 /* Sessions watch their queue themselves, with room for one long reply; this is the last
                    resort. */
                 .max_queue = conf->socket_max_queue + 3 * SESSION_MAX_REPLY,
+                .max_coalesced = MAX_COALESCED,
                 .request_timeout_usec = conf->socket_handshake_timeout_usec,
                 .max_connections = (unsigned) conf->socket_max_connections,
                 .max_connections_per_address = (unsigned) conf->socket_max_connections_per_address,

@@ -40,6 +40,7 @@ static void on_prepare(uv_prepare_t *prepare) {
         loop->time_is_fresh = true;
         for (unsigned i = 0; r > 0 && i < EVENTS_PER_TURN; i++)
                 r = run_one(loop->event);
+        bool more = websocket_flush(loop);
         loop->time_is_fresh = false;
 
         if (sd_event_get_state(loop->event) == SD_EVENT_FINISHED)
@@ -47,7 +48,7 @@ static void on_prepare(uv_prepare_t *prepare) {
         else if (r < 0) {
                 loop->error = r;
                 uv_stop(&loop->uv);
-        } else if (r > 0) /* an active idle handle keeps libuv from waiting */
+        } else if (r > 0 || more) /* an active idle handle keeps libuv from waiting */
                 uv_idle_start(&loop->again, on_again);
         else
                 uv_idle_stop(&loop->again);
@@ -72,6 +73,7 @@ int web_loop_new(WebLoop **ret, sd_event *event) {
                 return r;
         }
         loop->event = sd_event_ref(event);
+        TAILQ_INIT(&loop->waiting);
         uv_prepare_init(&loop->uv, &loop->prepare);
         uv_idle_init(&loop->uv, &loop->again);
         uv_prepare_start(&loop->prepare, on_prepare);

@@ -21,17 +21,21 @@
 #include "web/http-head.h"
 #include "web/web.h"
 
+typedef LIST_HEAD(, HttpRequest) HttpRequestList;
+typedef LIST_HEAD(, WebSocket) WebSocketList;
+
 struct WebLoop {
         sd_event *event;
         uv_loop_t uv;
         uv_poll_t poll; /* sd-event's epoll fd */
         uv_prepare_t prepare;
-        uv_idle_t again; /* runs while sd-event has more to do than one turn's share */
+        uv_idle_t again; /* runs while there is more to do than one turn's share */
         int error;
         bool time_is_fresh; /* sd_event_now() is of this turn */
 
         struct lws_context *lws; /* made with the first server that takes WebSockets */
         struct lws_vhost *vhost;
+        TAILQ_HEAD(, WebSocket) waiting; /* with something queued in this turn */
         WebSocket *adopting; /* handed to libwebsockets just now, not yet taken by its first callback */
         Buffer scratch; /* one outgoing frame with the headroom libwebsockets needs */
 };
@@ -50,9 +54,6 @@ typedef struct Listener {
         sd_event_source *source;
         SLIST_ENTRY(Listener) entry;
 } Listener;
-
-typedef LIST_HEAD(, HttpRequest) HttpRequestList;
-typedef LIST_HEAD(, WebSocket) WebSocketList;
 
 struct WebServer {
         WebLoop *loop;
@@ -97,5 +98,8 @@ void websocket_loop_done(WebLoop *loop);
 /* Answers the upgrade with 101 and takes fd and peer, also on failure. `key` is the checked
  * Sec-WebSocket-Key; `protocol`: the server's subprotocol was offered, and is accepted. */
 void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key, bool protocol);
+/* Writes what the turn has queued, or a fair share of it; true: the loop must take another turn before it
+ * sleeps. */
+bool websocket_flush(WebLoop *loop);
 /* The server ends: on_close now; libwebsockets' part follows on the loop. */
 void websocket_abandon(WebSocket *socket);

@@ -36,6 +36,8 @@ typedef struct WebLimits {
         size_t max_message; /* bytes of a WebSocket message */
         size_t max_queue; /* bytes waiting for one WebSocket, 32 more a message; beyond it is closed as slow
                            */
+        size_t max_coalesced; /* bytes of one frame that takes several messages of the queue: text with a
+                                 newline between, binary just behind each other; 0: a frame a message */
         uint64_t request_timeout_usec; /* from accept or the last response to the whole request; the upgrade
                                           too */
         unsigned max_connections, max_connections_per_address; /* 0: no limit */
@@ -112,8 +114,9 @@ void http_respond(HttpRequest *request, unsigned status, const char *content_typ
 const char *websocket_address(const WebSocket *socket);
 void websocket_set_userdata(WebSocket *socket, void *userdata);
 void *websocket_get_userdata(const WebSocket *socket);
-/* Queues one whole message, sharing the bytes (takes a reference). Beyond max_queue the connection is closed
- * as slow, from the loop, and -ENOBUFS answered; -ENOTCONN when it is closing already. */
+/* Queues one whole message, sharing the bytes (takes a reference); the queue goes out before the loop
+ * sleeps. Beyond max_queue the connection is closed as slow, from the loop, and -ENOBUFS answered; -ENOTCONN
+ * when it is closing already. */
 int websocket_send(WebSocket *socket, Bytes *message, bool binary);
 /* As max_queue counts. */
 size_t websocket_queued(const WebSocket *socket);

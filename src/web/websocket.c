@@ -14,12 +14,17 @@
 /* Bytes libwebsockets reads at once for one connection; it keeps a buffer of this size for each, so it is
  * part of the memory of an idle one. At least 125, for control frames. */
 #define READ_SIZE 512U
+/* Bytes libwebsockets writes at once; by default no more than READ_SIZE. What is left of a frame it copies.
+ */
+#define WRITE_SIZE (64U << 10)
 /* How long a peer may take to read the rest of the queue when the connection is to be closed. */
 #define CLOSE_TIMEOUT_SEC 5
 /* What a queued message costs beyond its bytes, so that empty ones are bounded as well. */
 #define QUEUED_OVERHEAD 32U
 /* The largest scratch buffer that is kept. */
 #define SCRATCH_KEEP (256U * 1024U)
+/* Connections written to in one turn of the loop, so that those who send get their share. */
+#define FLUSHES_PER_TURN 512U
 
 typedef struct Queued {
         STAILQ_ENTRY(Queued) entry;
@@ -32,6 +37,7 @@ struct WebSocket {
         struct lws *wsi;
         void *userdata;
         LIST_ENTRY(WebSocket) entry;
+        TAILQ_ENTRY(WebSocket) in_waiting;
 
         STAILQ_HEAD(, Queued) queue;
         size_t queued; /* bytes, each message with QUEUED_OVERHEAD */
@@ -41,6 +47,7 @@ struct WebSocket {
         bool closing; /* nothing more is taken from or for the peer */
         bool slow;
         bool protocol; /* the server's subprotocol was offered */
+        bool waiting; /* in loop->waiting */
 
         uint16_t close_code; /* of websocket_close() */
         char *close_reason;
@@ -50,15 +57,31 @@ static WebServer *websocket_server(const WebSocket *socket) {
         return socket->peer.server;
 }
 
-static void websocket_clear_queue(WebSocket *socket) {
-        Queued *first;
+static void websocket_take_first(WebSocket *socket) {
+        Queued *first = STAILQ_FIRST(&socket->queue);
 
-        while ((first = STAILQ_FIRST(&socket->queue))) {
-                STAILQ_REMOVE_HEAD(&socket->queue, entry);
-                bytes_unref(first->message);
-                free(first);
-        }
-        socket->queued = 0;
+        STAILQ_REMOVE_HEAD(&socket->queue, entry);
+        socket->queued -= first->message->size + QUEUED_OVERHEAD;
+        bytes_unref(first->message);
+        free(first);
+}
+
+static void websocket_clear_queue(WebSocket *socket) {
+        while (!STAILQ_EMPTY(&socket->queue))
+                websocket_take_first(socket);
+}
+
+/* The queue is written at the end of the turn. */
+static void websocket_set_waiting(WebSocket *socket, bool waiting) {
+        WebLoop *loop = websocket_server(socket)->loop;
+
+        if (socket->waiting == waiting)
+                return;
+        socket->waiting = waiting;
+        if (waiting)
+                TAILQ_INSERT_TAIL(&loop->waiting, socket, in_waiting);
+        else
+                TAILQ_REMOVE(&loop->waiting, socket, in_waiting);
 }
 
 /* The end for everybody above; the memory stays until libwebsockets has let go of it. */
@@ -68,6 +91,7 @@ static void websocket_finish(WebSocket *socket) {
         if (!server)
                 return;
         socket->closing = true;
+        websocket_set_waiting(socket, false);
         websocket_clear_queue(socket);
         buffer_done(&socket->message);
         if (socket->open) {
@@ -136,9 +160,39 @@ static int websocket_received(WebSocket *socket, const char *data, size_t size) 
 
 /* --- to the peer --- */
 
-static int websocket_write_frame(WebSocket *socket, const Queued *frame) {
+/* How many messages of the queue, from the first on, become one frame, and its size. */
+static size_t websocket_frame_size(const WebSocket *socket, unsigned *ret_n) {
+        const Queued *queued = STAILQ_FIRST(&socket->queue);
+        size_t size = queued->message->size, max = websocket_server(socket)->limits.max_coalesced;
+        bool binary = queued->binary;
+
+        for (*ret_n = 1; (queued = STAILQ_NEXT(queued, entry)) && queued->binary == binary; (*ret_n)++) {
+                size_t longer = size + queued->message->size + !binary;
+                if (longer > max)
+                        break;
+                size = longer;
+        }
+        return size;
+}
+
+/* Takes the messages of the next frame off the queue. */
+static void websocket_take_frame(WebSocket *socket, uint8_t *out, unsigned n) {
+        for (unsigned i = 0; i < n; i++) {
+                const Queued *first = STAILQ_FIRST(&socket->queue);
+
+                if (i > 0 && !first->binary)
+                        *out++ = '\n';
+                memcpy(out, first->message->data, first->message->size);
+                out += first->message->size;
+                websocket_take_first(socket);
+        }
+}
+
+static int websocket_write_frame(WebSocket *socket) {
         Buffer *scratch = &websocket_server(socket)->loop->scratch;
-        size_t size = frame->message->size;
+        bool binary = STAILQ_FIRST(&socket->queue)->binary;
+        unsigned n_messages;
+        size_t size = websocket_frame_size(socket, &n_messages);
         uint8_t *data;
         int n;
 
@@ -148,8 +202,8 @@ static int websocket_write_frame(WebSocket *socket, const Queued *frame) {
                 buffer_done(scratch);
                 return -ENOMEM;
         }
-        memcpy(data + LWS_PRE, frame->message->data, size);
-        n = lws_write(socket->wsi, data + LWS_PRE, size, frame->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT);
+        websocket_take_frame(socket, data + LWS_PRE, n_messages);
+        n = lws_write(socket->wsi, data + LWS_PRE, size, binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT);
         if (scratch->allocated > SCRATCH_KEEP)
                 buffer_done(scratch);
         return n < (int) size ? -EPIPE : 0;
@@ -165,29 +219,52 @@ static void websocket_say_goodbye(WebSocket *socket) {
         lws_set_timeout(socket->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
 }
 
-/* The socket takes data: one frame at a time, else libwebsockets buffers without bound. */
-static int websocket_writable(WebSocket *socket) {
+/* Writes until the kernel takes no more: what libwebsockets keeps then is the rest of one frame. */
+static int websocket_write_queue(WebSocket *socket) {
         WebServer *server = websocket_server(socket);
-        Queued *first = STAILQ_FIRST(&socket->queue);
-        int r;
 
-        if (first) {
-                STAILQ_REMOVE_HEAD(&socket->queue, entry);
-                socket->queued -= first->message->size + QUEUED_OVERHEAD;
-                r = websocket_write_frame(socket, first);
-                bytes_unref(first->message);
-                free(first);
+        while (!STAILQ_EMPTY(&socket->queue) && !lws_partial_buffered(socket->wsi)) {
+                int r = websocket_write_frame(socket);
                 if (r < 0)
-                        return -1;
-                if (!STAILQ_EMPTY(&socket->queue) || socket->close_code > 0)
-                        lws_callback_on_writable(socket->wsi);
-                else if (!socket->closing && server->handlers.on_drained)
+                        return r;
+                if (STAILQ_EMPTY(&socket->queue) && !socket->closing && server->handlers.on_drained)
                         server->handlers.on_drained(socket, server->userdata);
-                return 0;
         }
-        if (socket->close_code > 0)
+        if (!STAILQ_EMPTY(&socket->queue))
+                lws_callback_on_writable(socket->wsi);
+        return 0;
+}
+
+/* The socket takes data again, or is to be closed. */
+static int websocket_writable(WebSocket *socket) {
+        if (websocket_write_queue(socket) < 0)
+                return -1;
+        if (!STAILQ_EMPTY(&socket->queue) || socket->close_code == 0)
+                return 0;
+        if (lws_partial_buffered(socket->wsi)) /* the rest of the last frame first */
+                lws_callback_on_writable(socket->wsi);
+        else
                 websocket_say_goodbye(socket);
         return 0;
+}
+
+/* Writes at once, without having the loop ask the kernel whether the socket takes data: it nearly always
+ * does, and asking costs four epoll_ctl() a time. */
+bool websocket_flush(WebLoop *loop) {
+        WebSocket *socket;
+        bool more = false;
+
+        for (unsigned i = 0; i < FLUSHES_PER_TURN && (socket = TAILQ_FIRST(&loop->waiting)); i++) {
+                websocket_set_waiting(socket, false);
+                /* It may have put something on the event loop, which was looked at before. */
+                more = more || websocket_server(socket)->handlers.on_drained;
+                if (websocket_write_queue(socket) >= 0)
+                        continue;
+                socket->closing = true;
+                websocket_clear_queue(socket);
+                websocket_kill(socket, LWS_TO_KILL_ASYNC);
+        }
+        return more || !TAILQ_EMPTY(&loop->waiting);
 }
 
 int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
@@ -210,7 +287,7 @@ int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
         last->binary = binary;
         STAILQ_INSERT_TAIL(&socket->queue, last, entry);
         socket->queued += size;
-        lws_callback_on_writable(socket->wsi);
+        websocket_set_waiting(socket, true);
         return 0;
 }
 
@@ -289,6 +366,10 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
                 return websocket_received(socket, in, size);
         case LWS_CALLBACK_SERVER_WRITEABLE:
                 return websocket_writable(socket);
+        case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: /* answered by libwebsockets, and nothing follows that */
+                socket->closing = true;
+                websocket_clear_queue(socket);
+                return 0;
         case LWS_CALLBACK_CLOSED:
                 websocket_finish(socket);
                 return 0;

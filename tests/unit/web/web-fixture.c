@@ -194,7 +194,14 @@ static void on_message(WebSocket *socket, const char *data, size_t size, bool bi
                 websocket_close(socket, 3500, NULL);
         } else if (is(data, size, "clock"))
                 send_clock(f, socket);
-        else if (is(data, size, "close")) {
+        else if (is(data, size, "several")) {
+                send_copy(socket, "one", 3, false);
+                send_copy(socket, "two", 3, false);
+                send_copy(socket, "six", 3, false);
+                send_copy(socket, "\1", 1, true);
+                send_copy(socket, "\2", 1, true);
+                send_copy(socket, "too long", 8, false);
+        } else if (is(data, size, "close")) {
                 send_copy(socket, "last words", 10, false);
                 websocket_close(socket, 3501, "bad request");
                 websocket_close(socket, 3502, "the first counts");
