@@ -414,8 +414,11 @@ static void on_lws_log(int level, const char *line) {
 }
 
 int websocket_loop_prepare(WebLoop *loop) {
-        static const struct lws_protocols protocols[] = {
-                {.name = "websocket", .callback = on_lws, .rx_buffer_size = READ_SIZE}, {}};
+        static const struct lws_protocols protocols[] = {{.name = "websocket",
+                                                                 .callback = on_lws,
+                                                                 .rx_buffer_size = READ_SIZE,
+                                                                 .tx_packet_size = WRITE_SIZE},
+                {}};
         static const lws_retry_bo_t no_pings = {};
         uv_loop_t *loops[] = {&loop->uv};
         struct lws_context_creation_info info = {
