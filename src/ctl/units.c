@@ -156,6 +156,8 @@ static int read_unit_property(sd_bus_message *value, const char *name, UnitInfo 
                 return sd_bus_message_read(value, "v", "u", &unit->restarts);
         if (streq(name, "MainPID"))
                 return sd_bus_message_read(value, "v", "u", &unit->main_pid);
+        if (streq(name, "ActiveEnterTimestamp"))
+                return sd_bus_message_read(value, "v", "t", &unit->active_usec);
         if (streq(name, "StateChangeTimestamp"))
                 return sd_bus_message_read(value, "v", "t", &unit->since_usec);
         if (streq(name, "Listen"))
@@ -171,7 +173,11 @@ static int load_unit(sd_bus *bus, UnitInfo *unit) {
         int r = sd_bus_path_encode(MANAGER_PATH "/unit", unit->name, &path);
         if (r >= 0)
                 r = get_all(bus, MANAGER_NAME, path, "", &reply);
-        return r < 0 ? r : read_properties(reply, read_unit_property, unit);
+        if (r >= 0)
+                r = read_properties(reply, read_unit_property, unit);
+        if (r >= 0 && unit_is_running(unit))
+                unit->since_usec = unit->active_usec;
+        return r;
 }
 
 /* --- the role's own view --- */

@@ -21,7 +21,8 @@ typedef struct UnitInfo {
         char *status, *bus_name, *type;
         char *listen; /* of a socket: its addresses */
         uint32_t restarts, main_pid;
-        uint64_t since_usec; /* CLOCK_REALTIME */
+        uint64_t active_usec; /* when it became active, CLOCK_REALTIME; a reload does not count */
+        uint64_t since_usec; /* the same if it is active, else when its state changed last */
         uint64_t memory; /* resident, of the main process; 0: unknown */
         /* of the role */
         bool answers; /* its bus object */

@@ -299,10 +299,30 @@ static int reload_role(sd_bus *bus, const UnitInfo *unit, json_t *array) {
                 return log_error_errno(r, "%s: %s", unit->name, error.message ?: "no answer");
         json_array_append_new(array, json_pack("{ss si ss}", "unit", unit->name, "n_problems",
                                              (int) n_problems, "problems", problems));
-        if (n_problems > 0)
-                fprintf(stderr, "%s:\n%s%s", unit->name, problems,
-                        *problems && problems[strlen(problems) - 1] != '\n' ? "\n" : "");
         return n_problems > 0 ? EXIT_FAILURE : 0;
+}
+
+static const char *problems_of(const json_t *reloaded, size_t i) {
+        return strempty(json_string_value(json_object_get(json_array_get(reloaded, i), "problems")));
+}
+
+/* All roles read the same files: what several of them say is printed once, under all their names. */
+static void print_problems(const json_t *reloaded) {
+        for (size_t i = 0; i < json_array_size(reloaded); i++) {
+                const char *problems = problems_of(reloaded, i);
+                bool first = true;
+
+                for (size_t j = 0; j < i && first; j++)
+                        first = !streq(problems_of(reloaded, j), problems);
+                if (!first || isempty(problems))
+                        continue;
+                for (size_t j = i; j < json_array_size(reloaded); j++)
+                        if (streq(problems_of(reloaded, j), problems))
+                                fprintf(stderr, "%s%s", j > i ? ", " : "",
+                                        json_string_value(
+                                                json_object_get(json_array_get(reloaded, j), "unit")));
+                fprintf(stderr, ":\n%s", problems);
+        }
 }
 
 int verb_reload(const Options *options, int n_arguments, char *arguments[]) {
@@ -310,6 +330,7 @@ int verb_reload(const Options *options, int n_arguments, char *arguments[]) {
         sd_bus *bus = NULL;
         _cleanup_unit_list_ UnitList list = {};
         unsigned n_reloaded = 0;
+        bool any_problem = false;
         int worst = 0;
 
         int r = open_roles(&bus, &list);
@@ -322,23 +343,29 @@ int verb_reload(const Options *options, int n_arguments, char *arguments[]) {
                 r = reload_role(bus, unit, array);
                 if (r != 0)
                         worst = EXIT_FAILURE;
+                any_problem |= r > 0;
                 n_reloaded += r >= 0;
         }
         if (options->json)
                 return ctl_print_json(json_pack("{so}", "reloaded", array)) < 0 ? EXIT_FAILURE : worst;
+        print_problems(array);
         json_decref(array);
-        printf("%u roles have reloaded their configuration.\n", n_reloaded);
+        printf("%u roles have reloaded their configuration.%s\n", n_reloaded,
+                any_problem ? " What is bad was not taken: there the old value stays in force." : "");
         return worst;
 }
 
 /* --- trace --- */
 
 int trace_id_from_user(const char *text, char ret[static 33]) {
+        char lower[33] = "";
         uint8_t id[16];
         Trace trace;
 
-        if (strlen(text) == 32 && hex_decode(text, id, sizeof(id)) >= 0)
-                hex_encode(id, sizeof(id), ret); /* in lower case, as in the journal */
+        for (size_t i = 0; i < 32 && text[i]; i++) /* as in the journal */
+                lower[i] = text[i] >= 'A' && text[i] <= 'F' ? (char) (text[i] - 'A' + 'a') : text[i];
+        if (strlen(text) == 32 && hex_decode(lower, id, sizeof(id)) >= 0)
+                memcpy(ret, lower, sizeof(lower));
         else if (trace_parse(text, &trace) >= 0)
                 trace_format_id(&trace, ret);
         else

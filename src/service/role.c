@@ -181,8 +181,9 @@ static void reload(Process *process, sd_bus_message *call) {
                 if (public->hooks->reload)
                 public->hooks->reload(public->role);
                 log_with((.message_id = MESSAGE_ID_RELOADED), LOG_INFO,
-                        "Reloaded the configuration: %d values changed, %u problems.", n_changed,
-                        process->n_problems);
+                        "Reloaded the configuration, values changed: %d, problems: %u%s.", n_changed,
+                        process->n_problems,
+                        process->n_problems > 0 ? " (what is bad was not taken: the old value stays)" : "");
         }
         if (call) {
                 (void) buffer_append(&process->problems, "", 1);

@@ -89,7 +89,10 @@ static void test_trace_id(void **state) {
         assert_int_equal(
                 trace_id_from_user("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", id), 0);
         assert_string_equal(id, "0af7651916cd43dd8448eb211c80319c");
+        assert_int_equal(trace_id_from_user("4BF92F3577B34DA6A3CE929D0E0E4736", id), 0);
+        assert_string_equal(id, "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_int_equal(trace_id_from_user("4BF92F3577B34DA6A3CE929D0E0E473", id), -EINVAL);
+        assert_int_equal(trace_id_from_user("4BF92F3577B34DA6A3CE929D0E0E473G", id), -EINVAL);
         assert_int_equal(trace_id_from_user("", id), -EINVAL);
         assert_int_equal(trace_id_from_user("--help", id), -EINVAL);
         assert_int_equal(trace_id_from_user("4bf92f3577b34da6a3ce929d0e0e4736 ", id), -EINVAL);
