@@ -53,7 +53,7 @@ describe('units', () => {
   it('keep secrets and data to themselves', async () => {
     const modes = await host.call('stat', '-c', '%a %U %n', '/var/lib/stonechat/keys', '/var/lib/stonechat/keys/token.key', '/var/lib/stonechat/api', '/var/lib/stonechat/group', '/run/stonechat');
     assert.equal(modes, '700 root /var/lib/stonechat/keys\n600 root /var/lib/stonechat/keys/token.key\n'
-      + '700 stonechat /var/lib/stonechat/api\n700 stonechat /var/lib/stonechat/group\n750 root /run/stonechat\n');
+      + '700 stonechat /var/lib/stonechat/api\n700 stonechat /var/lib/stonechat/group\n755 root /run/stonechat\n');
   });
 
   it('listen on loopback only', async () => {
