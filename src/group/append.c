@@ -19,7 +19,8 @@ static void answer(Append *append) {
                 append->item.message->seq = appended->seq;
                 append->item.message->created_at = appended->created_at;
                 role->n_appended++;
-                log_trace(&trace, (.conversation = conversation->id), "stored seq %" PRIu64, appended->seq);
+                log_trace(
+                        &trace, (.conversation = conversation->id), "Stored as seq %" PRIu64, appended->seq);
                 packed = !append->item.looked_up && fanout_pack_message(role, append->item.message) >= 0;
         }
         append->settled(append, append->item.r);
@@ -130,6 +131,6 @@ void append_submit(Append *append, Conversation *conversation) {
         }
         append->conversation = conversation_pin(conversation);
         role->pending_bytes += append->size;
-        log_trace(&append->trace, (.conversation = conversation->id), "queued");
+        log_trace(&append->trace, (.conversation = conversation->id), "Queued");
         proceed(conversation);
 }

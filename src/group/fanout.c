@@ -67,7 +67,7 @@ void fanout_push_packed(GroupRole *role, const char *conversation, const Trace *
 
         push_to(role, gateways, n, "deliver", trace);
         role->n_deliveries += n;
-        log_trace(trace, (.conversation = conversation), "delivered to %zu gateways", n);
+        log_trace(trace, (.conversation = conversation), "Handed to %zu gateways", n);
 }
 
 void fanout_message(GroupRole *role, Sc__Message *message, const Trace *trace) {
