@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an operator sees and does: stonechatctl, the configuration, and the arbiter's view of the units.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { newUser } from './lib/api.mjs';
 import { Client } from './lib/clients.mjs';
@@ -296,5 +297,35 @@ describe('the arbiter', () => {
     await host.systemctl('unmask', '--runtime', 'stonechat-arbiter.service', 'stonechat-arbiter.socket');
     await host.systemctl('start', 'stonechat-arbiter.service');
     await until('it watches again', 10, async () => (await property('Healthy')));
+  });
+});
+
+// The indented blocks of a section of docs/operations.md, as scripts.
+function commandsOf(section) {
+  const text = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+  const [, body] = text.split(`\n## ${section}\n`);
+  assert.ok(body, section);
+  return body.split('\n## ')[0].match(/(^ {4}.*\n)+/gm);
+}
+
+describe('docs/operations.md', () => {
+  it('makes a backup and restores it; clients that know more are told', async () => {
+    const [backup, restore, ...others] = commandsOf('Backup');
+    assert.deepEqual(others, []);
+    const { seq } = await ann.send(conversation, 'in the backup');
+    await host.shell(backup);
+    assert.equal((await host.call('stat', '-c', '%a', '/backup')).trim(), '700');
+
+    const client = new Client(host.socket, bo);
+    await client.connect();
+    await ann.send(conversation, 'younger than the backup');
+    await client.received(conversation, seq + 1);
+    await host.shell(restore);
+    const context = await client.event('subscribed', { next: true, seconds: 20, where: ({ channel }) => channel === conversation });
+    client.disconnect();
+    assert.deepEqual([context.wasRecovering, context.recovered], [true, false]);
+    assert.equal((await ann.wholeHistory(conversation)).at(-1).text, 'in the backup');
+    assert.equal((await ann.send(conversation, 'in its place')).seq, seq + 1);
+    assert.deepEqual(await host.failedUnits(), []);
   });
 });
