@@ -315,6 +315,3 @@ void dispatcher_stop_serving(Dispatcher *dispatcher) {
                 dispatcher->server = rpc_server_free(dispatcher->server);
 }
 
-unsigned dispatcher_n_peers(const Dispatcher *dispatcher) {
-        return dispatcher->server ? rpc_server_n_connections(dispatcher->server) : 0;
-}

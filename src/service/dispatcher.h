@@ -46,4 +46,3 @@ int dispatcher_serve(
 void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), void *userdata);
 /* Disconnects the other roles, so that no request reaches a role that is being freed. */
 void dispatcher_stop_serving(Dispatcher *dispatcher);
-unsigned dispatcher_n_peers(const Dispatcher *dispatcher);
