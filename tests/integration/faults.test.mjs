@@ -26,21 +26,22 @@ async function talkers(host) {
 // Lets both talk while `trouble` goes on, then checks; answers what to report.
 async function underLoad(host, trouble) {
   const { apis, conversation, people } = await talkers(host);
-  for (const talker of people) talker.start();
-  await until('both are talking', 20, () => people.every((talker) => talker.acked.size > 20));
-  await trouble(people);
-  const before = people.map((talker) => talker.acked.size);
-  await until('both are talking again', 30, () => people.every((talker, i) => talker.acked.size > before[i] + 20));
-  await Promise.all(people.map((talker) => talker.stop()));
-  const history = await apis[0].wholeHistory(conversation);
-  await Promise.all(people.map((talker) => talker.hearsUpTo(history.length)));
-  const faults = findFaults(history, people);
-  assert.deepEqual(faults.slice(0, 10), []);
-  for (const talker of people) {
-    talker.centrifuge.disconnect();
+  try {
+    for (const talker of people) talker.start();
+    await until('both are talking', 20, () => people.every((talker) => talker.acked.size > 20));
+    await trouble(people);
+    const before = people.map((talker) => talker.acked.size);
+    await until('both are talking again', 30, () => people.every((talker, i) => talker.acked.size > before[i] + 20));
+    await Promise.all(people.map((talker) => talker.stop()));
+    const history = await apis[0].wholeHistory(conversation);
+    await Promise.all(people.map((talker) => talker.hearsUpTo(history.length)));
+    const faults = findFaults(history, people);
+    assert.deepEqual(faults.slice(0, 10), []);
+    const acked = people.reduce((sum, talker) => sum + talker.acked.size, 0);
+    return `${history.length} stored, ${acked} acknowledged, ${people.reduce((sum, talker) => sum + talker.duplicates, 0)} repeated; longest pause ${Math.max(...people.map((talker) => talker.longestPause()))} ms; errors: ${JSON.stringify(Object.fromEntries(people.flatMap((talker) => [...talker.errors])))}`;
+  } finally {
+    for (const talker of people) talker.abandon();
   }
-  const acked = people.reduce((sum, talker) => sum + talker.acked.size, 0);
-  return `${history.length} stored, ${acked} acknowledged, ${people.reduce((sum, talker) => sum + talker.duplicates, 0)} repeated; longest pause ${Math.max(...people.map((talker) => talker.longestPause()))} ms; errors: ${JSON.stringify(Object.fromEntries(people.flatMap((talker) => [...talker.errors])))}`;
 }
 
 describe('nothing acknowledged is lost', () => {

@@ -34,6 +34,13 @@ export class Talker {
     await Promise.all(this.senders);
   }
 
+  /** Gives up, whatever is under way: for the end of a test, however it ends. */
+  abandon() {
+    this.running = false;
+    this.abandoned = true;
+    this.centrifuge.disconnect();
+  }
+
   async #sendForever(pauseMs) {
     while (this.running) {
       await this.#sendOnce(randomUUID());
@@ -44,7 +51,7 @@ export class Talker {
   /** A message goes out under one client_msg_id until it is acknowledged. */
   async #sendOnce(id) {
     const deadline = performance.now() + 60_000;
-    while (performance.now() < deadline) {
+    while (performance.now() < deadline && !this.abandoned) {
       try {
         await this.centrifuge.ready(20_000);
         const { data } = await this.centrifuge.rpc('message.send', {
@@ -60,7 +67,7 @@ export class Talker {
         await sleep(20);
       }
     }
-    throw new Error(`${this.name}: message ${id} was not acknowledged within a minute`);
+    if (!this.abandoned) throw new Error(`${this.name}: message ${id} was not acknowledged within a minute`);
   }
 
   /** The longest time without an acknowledgement, in milliseconds. */
