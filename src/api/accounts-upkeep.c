@@ -5,6 +5,7 @@
 
 #include "api/accounts-internal.h"
 #include "schema-tables.h"
+#include "service/store-role.h"
 #include "util/time-util.h"
 
 #define PURGE_DEFAULT 500U
@@ -151,26 +152,6 @@ void accounts_limit_sessions(Accounts *accounts, const Trace *trace, const char 
                 on_sessions_listed(r, NULL, 0, limit);
 }
 
-/* --- the integrity check --- */
-
-static void on_store_checked(int r, const char *const *findings, uint64_t pages, void *userdata) {
-        Sc__StoreCheckResponse response = SC__STORE_CHECK_RESPONSE__INIT;
-        Call *call = userdata;
-
-        if (r < 0) {
-                call_fail_errno(call, r, "check the store");
-                return;
-        }
-        while (findings[response.n_findings])
-                response.n_findings++;
-        response.findings = (char **) findings;
-        response.ok = response.n_findings == 0;
-        response.pages = pages;
-        call_return(call, &response.base);
-}
-
 void accounts_check_store(Accounts *accounts, Call *call) {
-        int r = store_check(accounts->config.store, on_store_checked, call);
-        if (r < 0)
-                call_fail_errno(call, r, "check the store");
+        call_check_store(call, accounts->config.store);
 }

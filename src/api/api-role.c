@@ -5,6 +5,7 @@
 
 #include "log/message-ids.h"
 #include "schema-tables.h"
+#include "service/store-role.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -218,10 +219,8 @@ const char *api_status(void *role) {
 
 size_t api_statistics(BusStatistic *ret, size_t max, void *role) {
         Api *api = role;
-        StoreStatistics store;
         RestStatistics rest;
 
-        store_get_statistics(api->store, &store);
         rest_get_statistics(api->rest, &rest);
         const BusStatistic statistics[] = {
                 {"connections", web_server_n_connections(api->web)},
@@ -232,15 +231,10 @@ size_t api_statistics(BusStatistic *ret, size_t max, void *role) {
                 {"logins", api->accounts->n_logins},
                 {"logins_failed", api->accounts->n_failed_logins},
                 {"refreshes", api->accounts->n_refreshes},
-                {"store_reads", store.reads},
-                {"store_writes", store.writes},
-                {"store_commits", store.commits},
-                {"store_queued", store.queued},
-                {"store_commit_usec_last", store.commit_usec_last},
-                {"store_commit_usec_max", store.commit_usec_max},
         };
         size_t n = MIN(max, ELEMENTSOF(statistics));
         memcpy(ret, statistics, n * sizeof(BusStatistic));
+        n += store_role_statistics(api->store, ret + n, max - n);
         return n;
 }
 

@@ -7,6 +7,7 @@
 #include "group/open.h"
 #include "log/message-ids.h"
 #include "schema-tables.h"
+#include "service/store-role.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -98,10 +99,8 @@ const char *group_role_status(GroupRole *role) {
 }
 
 size_t group_role_statistics(GroupRole *role, BusStatistic *ret, size_t max) {
-        StoreStatistics store;
         size_t n = 0;
 
-        store_get_statistics(role->store, &store);
         const BusStatistic all[] = {
                 {"conversations", conversations_n(role->conversations)},
                 {"messages", role->n_appended},
@@ -110,15 +109,10 @@ size_t group_role_statistics(GroupRole *role, BusStatistic *ret, size_t max) {
                 {"users", online_n_users(role->online)},
                 {"gateways", online_n_gateways(role->online)},
                 {"pending_bytes", role->pending_bytes},
-                {"store_reads", store.reads},
-                {"store_writes", store.writes},
-                {"store_commits", store.commits},
-                {"store_queued", store.queued},
-                {"store_commit_usec_last", store.commit_usec_last},
-                {"store_commit_usec_max", store.commit_usec_max},
         };
         for (; n < MIN(max, ELEMENTSOF(all)); n++)
                 ret[n] = all[n];
+        n += store_role_statistics(role->store, ret + n, max - n);
         return n;
 }
 
