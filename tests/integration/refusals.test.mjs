@@ -200,7 +200,7 @@ describe('the socket refuses', () => {
 
   it('a frame that is too large, alone', async () => {
     const [large, other] = [await connected(), await connected()];
-    large.text(JSON.stringify({ id: 9, publish: { channel: conversation, data: { text: 'x'.repeat(200_000) } } }));
+    large.text(JSON.stringify({ id: 9, publish: { channel: conversation, data: { text: 'x'.repeat(600_000) } } }));
     await large.until('the end', () => large.closed);
     assert.equal(large.closed.code, 1009);
     assert.ok((await other.command({ rpc: { method: 'user.me', data: {} } })).rpc);

@@ -69,8 +69,8 @@ describe('a trace', () => {
     assert.equal(answer.status, 201);
     assert.equal(answer.headers.traceparent.split('-')[1], trace.id);
     const found = await told(trace, 6);
-    assertInOrder(found, [['api', /^REST request message\.send$/], ['group', /^queued$/], ['group', /^stored seq 1$/], ['group', /^delivered to 1 gateways$/], ['socket', /^Delivered to 2 connections$/]]);
-    assertInOrder(found, [['group', /^stored/], ['api', /^Answered message\.send with status 201$/]]);
+    assertInOrder(found, [['api', /^REST request message\.send$/], ['group', /^Queued$/], ['group', /^Stored as seq 1$/], ['group', /^Handed to 1 gateways$/], ['socket', /^Delivered to 2 connections$/]]);
+    assertInOrder(found, [['group', /^Stored/], ['api', /^Answered message\.send with status 201$/]]);
     assert.equal(found.length, 6, JSON.stringify(found));
   });
 
@@ -90,8 +90,8 @@ describe('a trace', () => {
     const trace = newTrace();
     await command(trace.traceparent);
     const found = await told(trace, 6);
-    assertInOrder(found, [['socket', /^Command \d+ of connection [0-9a-f-]{36}$/], ['group', /^queued$/], ['group', /^stored seq \d+$/], ['group', /^delivered to 1 gateways$/], ['socket', /^Delivered to 2 connections$/]]);
-    assertInOrder(found, [['group', /^stored/], ['socket', /^Answering command \d+$/]]);
+    assertInOrder(found, [['socket', /^Command \d+ of connection [0-9a-f-]{36}$/], ['group', /^Queued$/], ['group', /^Stored as seq \d+$/], ['group', /^Handed to 1 gateways$/], ['socket', /^Delivered to 2 connections$/]]);
+    assertInOrder(found, [['group', /^Stored/], ['socket', /^Answering command \d+$/]]);
     assert.equal(found.length, 6, `${name}: ${JSON.stringify(found)}`);
   };
 
@@ -106,7 +106,7 @@ describe('a trace', () => {
     await send(trace.traceparent);
     await told(trace, 6);
     const text = await host.call('stonechatctl', 'trace', trace.traceparent);
-    for (const what of ['REST request message.send', 'stored seq', 'Delivered to 2 connections']) assert.ok(text.includes(what), text);
+    for (const what of ['REST request message.send', 'Stored as seq', 'Delivered to 2 connections']) assert.ok(text.includes(what), text);
   });
 
   it('that goes wrong says where and why', async () => {

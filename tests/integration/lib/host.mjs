@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 const program = join(top, 'tests/harness/host');
+const sanitized = process.env.STONECHAT_SANITIZE === '1';
 
 export const UNITS = ['arbiter', 'group', 'api', 'socket@1'].map((role) => `stonechat-${role}.service`);
 
@@ -30,7 +31,7 @@ async function harness(...args) {
 
 export function packageFile() {
   if (process.env.STONECHAT_PACKAGE) return process.env.STONECHAT_PACKAGE;
-  const directory = join(top, 'build/package');
+  const directory = join(top, sanitized ? 'build/package-sanitize' : 'build/package');
   const name = readdirSync(directory).find((file) => /^stonechat_.*\.deb$/.test(file));
   if (!name) throw new Error('there is no package: run tools/build-package');
   return join(directory, name);
@@ -62,6 +63,7 @@ export class Host {
     await harness('start', name, '--owner', String(process.pid), ...(disk ? ['--disk'] : []));
     try {
       if (install) await harness('install', name, packageFile());
+      if (install && sanitized) await host.#relaxForSanitizers();
       for (const [path, content] of Object.entries(files)) await host.write(path, content);
       if (start) await host.systemctl('enable', '--now', 'stonechat.target');
     } catch (error) {
@@ -72,7 +74,29 @@ export class Host {
   }
 
   async stop() {
-    await harness('stop', this.name);
+    try {
+      if (sanitized) await this.#assertNoSanitizerReport();
+    } finally {
+      await harness('stop', this.name);
+    }
+  }
+
+  // The sandbox keeps out what the sanitizers need: to look for leaks in the end they trace the process.
+  async #relaxForSanitizers() {
+    for (const role of ['api', 'group', 'arbiter', 'socket@', 'job@']) {
+      await this.write(`/etc/systemd/system/stonechat-${role}.service.d/sanitize.conf`, '[Service]\nSystemCallFilter=\n'
+        + 'MemoryDenyWriteExecute=no\nWatchdogSec=60s\nEnvironment=ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1\n');
+    }
+    await this.systemctl('daemon-reload');
+  }
+
+  // The roles end first, for that is when leaks are found.
+  async #assertNoSanitizerReport() {
+    const stopped = await this.exec('systemctl', 'stop', 'stonechat.target', 'stonechat-*.socket', 'stonechat-*.service');
+    if (stopped.code !== 0) return; // it never came up
+    const lines = (await this.journal('--identifier=stonechat-api', '--identifier=stonechat-group', '--identifier=stonechat-arbiter', '--identifier=stonechat-socket', '--identifier=stonechat-job')).map(({ MESSAGE }) => MESSAGE);
+    const first = lines.findIndex((line) => /Sanitizer|runtime error:/.test(line));
+    if (first >= 0) throw new Error(`the sanitizers report:\n${lines.slice(first, first + 60).join('\n')}`);
   }
 
   // A host that already runs, by its name: for tools.
