@@ -50,6 +50,7 @@ static bool stderr_is_journal(void) {
 void log_open(const char *name, int level) {
         atomic_store(&identifier, name);
         atomic_store(&use_journal, stderr_is_journal());
+        atomic_store(&plain, isatty(STDERR_FILENO) != 0); /* the levels are for what collects the output */
         log_set_level(level);
 }
 
