@@ -5,6 +5,9 @@
 
 #include "schema-tables.h"
 
+/* The rule of `data` in client.proto. */
+#define DATA_MAX_SIZE (1U << 20)
+
 /* --- JSON: a line a message --- */
 
 static bool take_line(CodecReader *reader, const char **ret, size_t *ret_size) {
@@ -35,10 +38,31 @@ static uint32_t id_of(const json_t *object) {
         return (uint32_t) json_integer_value(id);
 }
 
-static int read_json(
-        CodecReader *reader, Arena *arena, Client__Command **ret, uint32_t *ret_id, JsonError *error) {
+/* Takes the data out of a command, see codec_read(). NULL where there is none, or may be more of it than the
+ * rules of the command allow: then that shall be found out in the ordinary way. */
+static json_t *take_data(json_t *command, size_t size) {
+        static const char *const methods[] = {"rpc", "publish"};
+
+        if (size > DATA_MAX_SIZE)
+                return NULL;
+        FOREACH_ARRAY(method, methods, ELEMENTSOF(methods)) {
+                json_t *request = json_object_get(command, *method);
+                json_t *data = json_object_get(request, "data");
+
+                if (!json_is_object(data))
+                        continue;
+                json_incref(data);
+                if (json_object_set_new(request, "data", json_object()) >= 0)
+                        return data;
+                json_decref(data);
+        }
+        return NULL;
+}
+
+static int read_json(CodecReader *reader, Arena *arena, Client__Command **ret, json_t **ret_data,
+        uint32_t *ret_id, JsonError *error) {
         ProtobufCMessage *message = NULL;
-        json_t *object;
+        _cleanup_json_ json_t *object = NULL, *data = NULL;
         const char *line;
         size_t size;
 
@@ -47,19 +71,18 @@ static int read_json(
         int r = json_parse(line, size, &object, error);
         if (r < 0)
                 return r == -ENOMEM ? r : -EBADMSG;
-        if (!json_is_object(object)) {
-                json_decref(object);
+        if (!json_is_object(object))
                 return -EBADMSG;
-        }
         uint32_t id = id_of(object);
+        data = take_data(object, size);
         r = json_read_message(arena, &client__command__info, object, &message, error);
-        json_decref(object);
         if (r == -EINVAL && id == 0)
                 return -EBADMSG;
         *ret_id = id;
         if (r < 0)
                 return r;
         *ret = (Client__Command *) message;
+        *ret_data = TAKE_PTR(data);
         return 1;
 }
 
@@ -103,12 +126,13 @@ static int read_protobuf(CodecReader *reader, Arena *arena, Client__Command **re
         return 1;
 }
 
-int codec_read(
-        CodecReader *reader, Arena *arena, Client__Command **ret, uint32_t *ret_id, JsonError *error) {
-        Client__Command *command;
+int codec_read(CodecReader *reader, Arena *arena, Client__Command **ret, json_t **ret_data, uint32_t *ret_id,
+        JsonError *error) {
+        _cleanup_json_ json_t *data = NULL;
+        Client__Command *command = NULL;
         uint32_t id = 0;
 
-        int r = reader->kind == CODEC_JSON ? read_json(reader, arena, &command, &id, error)
+        int r = reader->kind == CODEC_JSON ? read_json(reader, arena, &command, &data, &id, error)
                                            : read_protobuf(reader, arena, &command, &id);
         if (r > 0) {
                 r = message_check(&client__command__info, &command->base, error);
@@ -116,6 +140,7 @@ int codec_read(
                         return -EBADMSG;
                 if (r >= 0) {
                         *ret = command;
+                        *ret_data = TAKE_PTR(data);
                         r = 1;
                 }
         }

@@ -28,8 +28,13 @@ typedef struct CodecReader {
 
 /* The next command, into the arena: 1, or 0 at the end. -EBADMSG: this is not the protocol, the connection
  * must end. -EINVAL: a command whose fields are wrong, to be refused with `error` under the id in *ret_id
- * (never 0 then). */
-int codec_read(CodecReader *reader, Arena *arena, Client__Command **ret, uint32_t *ret_id, JsonError *error);
+ * (never 0 then).
+ *
+ * *ret_data is the data of an rpc or publish command in JSON, if it is an object; in the command stands {}
+ * instead then, so that what is parsed already is not written and parsed once more. Otherwise NULL. The
+ * caller calls json_decref(). */
+int codec_read(CodecReader *reader, Arena *arena, Client__Command **ret, json_t **ret_data, uint32_t *ret_id,
+        JsonError *error);
 
 /* Appends one reply; several make one message. Errors stick in the buffer. */
 int codec_append(Buffer *out, CodecKind kind, const Client__Reply *reply);

@@ -99,11 +99,13 @@ static void call_dispatch(Session *session, Call *call, const char *conversation
         dispatcher_dispatch(session->role->process->dispatcher, call);
 }
 
-/* Reads the `data` of a command: an object, or nothing, which is an empty one. */
-static json_t *parse_data(Session *session, uint32_t id, ProtobufCBinaryData data) {
+/* The `data` of a command: an object, or nothing, which is an empty one. Parsed already, or a text. */
+static json_t *command_data(Session *session, uint32_t id, ProtobufCBinaryData data, json_t *parsed) {
         JsonError error = {.code = ERROR_INVALID_ARGUMENT, .detail = "data: must be an object"};
         json_t *object = NULL;
 
+        if (parsed)
+                return json_incref(parsed);
         if (data.len == 0)
                 object = json_object();
         else if (json_parse((const char *) data.data, data.len, &object, &error) >= 0 &&
@@ -161,14 +163,14 @@ static void rpc_succeeded(Pending *pending, const ProtobufCMessage *response) {
         (void) session_reply(pending->session, &reply);
 }
 
-static void handle_rpc(Session *session, uint32_t id, const Client__RPCRequest *request) {
+static void handle_rpc(Session *session, uint32_t id, const Client__RPCRequest *request, json_t *parsed) {
         const MethodInfo *method = schema_find_method(request->method);
 
         if (!method || method->access != ACCESS_USER) {
                 session_reply_error(session, id, protocol_error(ERROR_METHOD_NOT_FOUND), request->method);
                 return;
         }
-        json_t *data = parse_data(session, id, request->data);
+        json_t *data = command_data(session, id, request->data, parsed);
         if (!data)
                 return;
         Call *call = call_begin(session, id, method, json_string_value(json_object_get(data, "traceparent")),
@@ -193,8 +195,9 @@ static void publish_succeeded(Pending *pending, const ProtobufCMessage *response
 }
 
 /* message.send with the fields of its request as data; the channel is the conversation. */
-static void handle_publish(Session *session, uint32_t id, const Client__PublishRequest *request) {
-        json_t *data = parse_data(session, id, request->data);
+static void handle_publish(
+        Session *session, uint32_t id, const Client__PublishRequest *request, json_t *parsed) {
+        json_t *data = command_data(session, id, request->data, parsed);
         if (!data)
                 return;
         Call *call = call_begin(session, id, &method_message_send,
@@ -431,15 +434,15 @@ static void handle_pong(Session *session) {
         session_arm(session);
 }
 
-static void handle_connected(Session *session, const Client__Command *command) {
+static void handle_connected(Session *session, const Client__Command *command, json_t *data) {
         uint32_t id = command->id;
 
         switch (command->method_case) {
         case CLIENT__COMMAND__METHOD_RPC:
-                handle_rpc(session, id, command->rpc);
+                handle_rpc(session, id, command->rpc, data);
                 break;
         case CLIENT__COMMAND__METHOD_PUBLISH:
-                handle_publish(session, id, command->publish);
+                handle_publish(session, id, command->publish, data);
                 break;
         case CLIENT__COMMAND__METHOD_HISTORY:
                 handle_history(session, id, command->history);
@@ -475,7 +478,7 @@ static void handle_connected(Session *session, const Client__Command *command) {
         }
 }
 
-void command_handle(Session *session, const Client__Command *command) {
+void command_handle(Session *session, const Client__Command *command, json_t *data) {
         bool is_connect = command->method_case == CLIENT__COMMAND__METHOD_CONNECT;
 
         if (session->state == SESSION_OPEN && is_connect && command->id > 0)
@@ -483,7 +486,7 @@ void command_handle(Session *session, const Client__Command *command) {
         else if (session->state == SESSION_OPEN)
                 session_disconnect(session, DISCONNECT_BAD_REQUEST);
         else if (command->id > 0 || command->method_case == CLIENT__COMMAND__METHOD_SEND)
-                handle_connected(session, command);
+                handle_connected(session, command, data);
         else if (command->method_case == CLIENT__COMMAND__METHOD__NOT_SET)
                 handle_pong(session);
         else

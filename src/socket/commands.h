@@ -8,8 +8,9 @@
 #include "service/call.h"
 #include "socket/session.h"
 
-/* Handles one command of a session that is OPEN or CONNECTED; it may disconnect the session. */
-void command_handle(Session *session, const Client__Command *command);
+/* Handles one command of a session that is OPEN or CONNECTED; it may disconnect the session. `data` (which
+ * may be changed) or NULL: see codec_read(). */
+void command_handle(Session *session, const Client__Command *command, json_t *data);
 
 /* A command that waits for a method's answer. It outlives its session: then the answer is nobody's. */
 struct Pending {

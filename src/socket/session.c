@@ -327,12 +327,13 @@ static bool take_token(Session *session, uint32_t id) {
 /* One command: 1, or 0 at the end. */
 static int receive_command(Session *session, CodecReader *reader) {
         _cleanup_arena_ Arena arena;
+        _cleanup_json_ json_t *data = NULL;
         Client__Command *command;
         JsonError error;
         uint32_t id;
 
         arena_init(&arena, COMMAND_ARENA_LIMIT);
-        int r = codec_read(reader, &arena, &command, &id, &error);
+        int r = codec_read(reader, &arena, &command, &data, &id, &error);
         if (r <= 0 && r != -EINVAL)
                 return r;
         /* The pong that we asked for is free; others cost what every command costs. */
@@ -343,7 +344,7 @@ static int receive_command(Session *session, CodecReader *reader) {
         if (r < 0)
                 session_reply_error(session, id, protocol_error(error.code), error.detail);
         else
-                command_handle(session, command);
+                command_handle(session, command, data);
         return 1;
 }
 

@@ -17,13 +17,14 @@ static int read_all(CodecKind kind, const char *data, size_t size, char *out, si
         out[0] = 0;
         do {
                 _cleanup_arena_ Arena arena;
+                _cleanup_json_ json_t *parsed = NULL;
                 Client__Command *command;
                 JsonError error;
                 uint32_t id;
                 size_t used = strlen(out);
 
                 arena_init(&arena, COMMAND_ARENA_LIMIT);
-                r = codec_read(&reader, &arena, &command, &id, &error);
+                r = codec_read(&reader, &arena, &command, &parsed, &id, &error);
                 if (r == 1) {
                         assert_int_equal(id, command->id);
                         snprintf(out + used, out_size - used, "%u:%d ", command->id,
@@ -72,6 +73,42 @@ static void test_json_commands_to_refuse(void **state) {
         assert_json("{'id':5,'publish':7}\n{'id':6,'ping':{}}", 0, expected);
         assert_json("{'id':5,'publish':{'channel':'a b','data':{}}}\n{'id':6,'ping':{}}", 0, expected);
         assert_json("{'id':5,'rpc':{}}\n{'id':6,'ping':{}}", 0, expected);
+}
+
+/* What the data of a command is: handed over as parsed, in the command itself, or nowhere. */
+static void assert_data(const char *text, const char *expected_parsed, const char *expected_text) {
+        CodecReader reader = {.kind = CODEC_JSON, .data = text, .size = strlen(text)};
+        _cleanup_arena_ Arena arena;
+        _cleanup_json_ json_t *data = NULL;
+        _cleanup_free_ char *parsed = NULL;
+        Client__Command *command;
+        JsonError error;
+        uint32_t id;
+
+        arena_init(&arena, COMMAND_ARENA_LIMIT);
+        assert_int_equal(codec_read(&reader, &arena, &command, &data, &id, &error), 1);
+        parsed = data ? json_dumps(data, JSON_COMPACT) : strdup("none");
+        assert_string_equal(parsed, expected_parsed);
+        ProtobufCBinaryData left = command->method_case == CLIENT__COMMAND__METHOD_RPC
+                                           ? command->rpc->data
+                                           : command->publish->data;
+        assert_int_equal(left.len, strlen(expected_text));
+        assert_memory_equal(left.data ?: (const uint8_t *) "", expected_text, left.len);
+}
+
+static void test_json_data(void **state) {
+        _cleanup_free_ char *large = malloc((1U << 20) + 100);
+
+        assert_data("{\"id\":1,\"rpc\":{\"method\":\"m\",\"data\":{\"a\":[1]}}}", "{\"a\":[1]}", "{}");
+        assert_data("{\"id\":1,\"publish\":{\"channel\":\"c\",\"data\":{\"b\":2}}}", "{\"b\":2}", "{}");
+        assert_data("{\"id\":1,\"rpc\":{\"method\":\"m\",\"data\":[1]}}", "none", "[1]");
+        assert_data("{\"id\":1,\"rpc\":{\"method\":\"m\",\"data\":null}}", "none", "");
+        assert_data("{\"id\":1,\"rpc\":{\"method\":\"m\"}}", "none", "");
+
+        /* A line that may hold more than the rules allow is left to them. */
+        memset(large, ' ', 1U << 20);
+        strcpy(large + (1U << 20), "{\"id\":1,\"rpc\":{\"method\":\"m\",\"data\":{\"a\":1}}}");
+        assert_data(large, "none", "{\"a\":1}");
 }
 
 static void assert_protobuf(const char *data, size_t size, int result, const char *expected) {
@@ -167,6 +204,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_json_frames),
                 cmocka_unit_test(test_json_that_is_not_the_protocol),
+                cmocka_unit_test(test_json_data),
                 cmocka_unit_test(test_json_commands_to_refuse),
                 cmocka_unit_test(test_protobuf_frames),
                 cmocka_unit_test(test_replies_in_json),
