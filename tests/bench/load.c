@@ -4,7 +4,8 @@
  * and time; talks to loopback only. Every connection checks that what it hears of its conversation has no
  * gap and no duplicate.
  *
- *   send   each pair keeps --outstanding messages under way, or all together send --rate a second
+ *   send   each pair keeps --outstanding messages under way, or all together send --rate a second; with
+ *          --slice, says what CPU time a message costs the units in there
  *   idle   opens --connections and keeps them open for a moment; with --pid, says what one costs that
  * process */
 
@@ -15,6 +16,7 @@
 #include <sys/resource.h>
 
 #include "client.h"
+#include "cpu.h"
 #include "histogram.h"
 #include "util/id.h"
 #include "util/string-util.h"
@@ -46,6 +48,7 @@ typedef struct Heard {
 static struct {
         struct sockaddr_in api, socket;
         unsigned users, connections, seconds, outstanding, rate, size, pid;
+        const char *slice;
         bool progress;
 } options = {.users = 64, .connections = 1000, .seconds = 10, .outstanding = 8, .size = 64};
 
@@ -285,11 +288,19 @@ static void send_due(uint64_t begin, uint64_t *n_sent, unsigned *next) {
         }
 }
 
+static void read_cpu(CpuUse *ret) {
+        int r = options.slice ? cpu_read(ret, options.slice) : 0;
+        if (r < 0)
+                fail(options.slice, r);
+}
+
 static int run_send(void) {
         uint64_t n_sent = 0;
         unsigned next = 0;
+        CpuUse cpu_begin = {}, cpu_end = {};
 
         connect_all(options.users);
+        read_cpu(&cpu_begin);
         uint64_t begin = boottime_usec(), end = begin + options.seconds * USEC_PER_SEC;
         sending = true;
         for (unsigned i = 0; i < options.users; i++) {
@@ -304,6 +315,7 @@ static int run_send(void) {
         }
         double seconds = (double) (boottime_usec() - begin) / 1e6;
         uint64_t n_acked_in_time = n_acked;
+        read_cpu(&cpu_end);
         sending = false;
         /* What is still under way is waited for, but not counted in the rate. */
         uint64_t deadline = boottime_usec() + 5 * USEC_PER_SEC;
@@ -323,6 +335,8 @@ static int run_send(void) {
                 n_duplicates, busy ? ", UNANSWERED SENDS" : "");
         histogram_print(&ack_latency, "send to ack");
         histogram_print(&receive_latency, "send to receive");
+        if (options.slice)
+                cpu_print(&cpu_begin, &cpu_end, n_acked_in_time);
         return n_gaps > 0 || n_duplicates > 0 || busy;
 }
 
@@ -367,6 +381,7 @@ static int parse_options(int argc, char *argv[]) {
                 {"rate", required_argument, NULL, 'r'},
                 {"size", required_argument, NULL, 'b'},
                 {"pid", required_argument, NULL, 'p'},
+                {"slice", required_argument, NULL, 'l'},
                 {},
         };
         uint64_t value;
@@ -388,6 +403,8 @@ static int parse_options(int argc, char *argv[]) {
                         r = parse_endpoint(optarg, &options.api);
                 else if (c == 's')
                         r = parse_endpoint(optarg, &options.socket);
+                else if (c == 'l')
+                        options.slice = optarg;
                 else if (c == '?')
                         return -EINVAL;
                 else if ((r = parse_u64(optarg, numbers[c].max, &value)) >= 0)
@@ -405,6 +422,7 @@ int main(int argc, char *argv[]) {
                 "  --outstanding=N    messages under way a user (8), or\n"
                 "  --rate=N           messages a second by all together\n"
                 "  --size=N           bytes of text in a message (64)\n"
+                "  --slice=DIRECTORY  for send: the control group of the server's units\n"
                 "  --connections=N    for idle: how many (1000)\n"
                 "  --pid=N            for idle: the process whose memory counts\n";
 
