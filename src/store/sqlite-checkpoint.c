@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite-checkpoint.h"
 
+#include <sys/statvfs.h>
+
 #include "store/thread.h"
 
 /* Start copying at this size of the log (32 MiB). The larger, the more often a page in it is overwritten
  * before it is copied once; the longer a start after a crash takes. */
 #define LOG_PAGES 8192U
+/* On a disk that fills up the log must not take the space that its own pages need in the database: then
+ * neither could shrink any more. It gets a quarter of what is free, measured whenever it has grown by 1 MiB.
+ */
+#define LOG_SHARE 4U
+#define LOG_PAGES_MIN 256U
+#define MEASURE_PAGES 256U
+#define PAGE_SIZE 4096U /* SQLite's default */
 /* The writer finishes when less than this is left (2 MiB: some milliseconds), or after some rounds anyway.
  */
 #define LEFT_PAGES 512U
@@ -14,6 +23,7 @@
 
 struct Checkpointer {
         Connection *connection;
+        char *path;
         pthread_t thread;
         bool started;
         BusyClock busy;
@@ -24,6 +34,7 @@ struct Checkpointer {
         bool stop; /* this and what follows: under the mutex */
         unsigned n_pages; /* in the log */
         unsigned start_at; /* so many pages */
+        unsigned limit, measured_at; /* what the free space allows, as of that size of the log */
         uint64_t n_notified;
 };
 
@@ -73,7 +84,7 @@ static void run_checkpoint(Checkpointer *c) {
         (void) copy_log(c); /* a failure shows in the log's size; the next try is below */
         pthread_mutex_lock(&c->mutex);
         /* Should the log not start over (a long read needs it, the disk is full), try again later. */
-        c->start_at = MAX(LOG_PAGES, c->n_pages + LOG_PAGES / 4);
+        c->start_at = MAX(c->limit, c->n_pages + c->limit / 4);
 }
 
 static void run_truncate(Checkpointer *c) {
@@ -114,11 +125,30 @@ static void *checkpointer_main(void *userdata) {
         return NULL;
 }
 
+static unsigned measure_limit(const Checkpointer *c) {
+        struct statvfs s;
+
+        if (statvfs(c->path, &s) < 0)
+                return LOG_PAGES;
+        uint64_t n_free = (uint64_t) s.f_bavail * s.f_frsize / PAGE_SIZE;
+        return (unsigned) MAX(MIN(n_free / LOG_SHARE, (uint64_t) LOG_PAGES), (uint64_t) LOG_PAGES_MIN);
+}
+
+/* With the mutex. */
+static void adapt_to_space(Checkpointer *c, unsigned n_pages) {
+        bool over = n_pages < c->n_pages; /* the log started over */
+
+        if (!over && n_pages < c->measured_at + MEASURE_PAGES)
+                return;
+        c->limit = measure_limit(c);
+        c->measured_at = n_pages;
+        c->start_at = over ? c->limit : MIN(c->start_at, MAX(c->limit, n_pages));
+}
+
 void checkpointer_notify(Checkpointer *c, unsigned n_pages) {
         pthread_mutex_lock(&c->mutex);
         bool first = c->n_pages == 0;
-        if (n_pages < c->n_pages)
-                c->start_at = LOG_PAGES; /* the log started over */
+        adapt_to_space(c, n_pages);
         c->n_pages = n_pages;
         c->n_notified++;
         if (first || n_pages >= c->start_at)
@@ -140,7 +170,12 @@ int checkpointer_start(Checkpointer **ret, const char *path) {
 
         if (!c)
                 return -ENOMEM;
-        c->start_at = LOG_PAGES;
+        c->path = strdup(path);
+        if (!c->path) {
+                free(c);
+                return -ENOMEM;
+        }
+        c->start_at = c->limit = measure_limit(c);
         pthread_mutex_init(&c->mutex, NULL);
         pthread_condattr_init(&attributes);
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -169,6 +204,7 @@ Checkpointer *checkpointer_stop(Checkpointer *c) {
         connection_close(c->connection);
         pthread_cond_destroy(&c->wakeup);
         pthread_mutex_destroy(&c->mutex);
+        free(c->path);
         free(c);
         return NULL;
 }
