@@ -6,7 +6,10 @@
 #include "group/group-role.h"
 
 #define ATTACH_MAX_CONCURRENT 16U /* the others wait: a gateway that comes back attaches all its clients */
-#define ATTACH_MAX_CONVERSATIONS 10000U /* of one user; further ones are left out, and logged */
+/* Of one user; further ones are left out, and logged. A client that comes back tells its position in each,
+ * some 120 bytes in JSON, in one frame of at most [Socket] MaxFrame= (512 KiB); an SDK whose frame is too
+ * large stays away. */
+#define ATTACH_MAX_CONVERSATIONS 4000U
 #define ATTACH_CHUNK 32U /* conversations recovered by one read of the store */
 #define ATTACH_MAX_RECOVERY_BYTES (512U << 10) /* of one conversation */
 

@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "group/attach.h"
 #include "group/fanout.h"
+#include "service/token.h"
 #include "util/string-util.h"
 
 static char gateway_1, gateway_2;
@@ -221,6 +223,17 @@ static void test_stopping_under_load(void **state) {
         }
         fixture_open_role(f);
         assert_int_equal(get(f, "ada", conversation)->last_seq, n_stored);
+}
+
+/* Whoever has that many conversations must get in again with all their positions, as the SDKs write them. */
+static void test_all_positions_fit_into_one_frame(void **state) {
+        static const char position[] =
+                ",\"01234567-89ab-7def-8123-456789abcdef\":{\"recover\":true,"
+                "\"offset\":1234567890,\"epoch\":\"01234567-89ab-7def-8123-456789abcdef\"}";
+        Fixture *f = *state;
+
+        assert_true(ATTACH_MAX_CONVERSATIONS * strlen(position) + TOKEN_MAX_SIZE + 1024 <=
+                    f->conf->socket_max_frame);
 }
 
 /* --- reading --- */
@@ -557,6 +570,7 @@ int main(void) {
                 TEST(test_stopping_while_opening),
                 TEST(test_stopping_just_before_the_lookup),
                 TEST(test_stopping_under_load),
+                TEST(test_all_positions_fit_into_one_frame),
                 TEST(test_unread_and_mark_read),
                 TEST(test_racing_cursors),
                 TEST(test_unread_stops_counting),
