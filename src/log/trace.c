@@ -24,10 +24,10 @@ void trace_new(Trace *ret) {
         *ret = (Trace){};
         /* All zeros stands for "invalid" in both. */
         do
-                random_bytes(ret->id, sizeof(ret->id));
+                unique_bytes(ret->id, sizeof(ret->id));
         while (all_zero(ret->id, sizeof(ret->id)));
         do
-                random_bytes(&ret->parent, sizeof(ret->parent));
+                unique_bytes(&ret->parent, sizeof(ret->parent));
         while (ret->parent == 0);
 }
 

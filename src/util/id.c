@@ -22,7 +22,7 @@ void uuid_v7(char out[static UUID_TEXT_SIZE]) {
         uint64_t msec = (uint64_t) unix_msec();
         uint8_t b[16];
 
-        random_bytes(b, sizeof(b));
+        unique_bytes(b, sizeof(b));
         for (unsigned i = 0; i < 6; i++)
                 b[i] = (uint8_t) (msec >> (40 - 8 * i));
         uuid_format(b, 7, out);
@@ -41,6 +41,19 @@ void uuid_from_name(const char *space, const char *name, char out[static UUID_TE
 
 void random_bytes(void *out, size_t n) {
         randombytes_buf(out, n);
+}
+
+void unique_bytes(void *out, size_t n) {
+        static _Thread_local uint8_t supply[512];
+        static _Thread_local size_t left;
+
+        assert_se(n <= sizeof(supply));
+        if (left < n) {
+                random_bytes(supply, sizeof(supply));
+                left = sizeof(supply);
+        }
+        left -= n;
+        memcpy(out, supply + left, n);
 }
 
 void random_hex(char *out, size_t n) {

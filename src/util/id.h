@@ -7,7 +7,7 @@
 
 #define UUID_TEXT_SIZE 37 /* with the NUL */
 
-/* A new UUIDv7: begins with the time, so that an index over ids grows at its end. */
+/* A new UUIDv7: begins with the time, so that an index over ids grows at its end. As unique_bytes(). */
 void uuid_v7(char out[static UUID_TEXT_SIZE]);
 
 /* A UUIDv8 that follows from a name (BLAKE2b-128 of space and name): the same for the same words, on every
@@ -16,6 +16,11 @@ void uuid_from_name(const char *space, const char *name, char out[static UUID_TE
 
 /* n random bytes, fit for keys. */
 void random_bytes(void *out, size_t n);
+
+/* n random bytes (at most 512) for an id: from a supply that is filled by one system call for many. Not for
+ * keys, as they stay in memory for a while, and not in the child of a fork(), which would give them out
+ * again. */
+void unique_bytes(void *out, size_t n);
 
 /* n (even) random lower-case hexadecimal digits; out has room for n + 1. */
 void random_hex(char *out, size_t n);

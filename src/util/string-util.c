@@ -48,10 +48,23 @@ size_t utf8_sequence(const uint8_t *s, size_t size) {
         return n;
 }
 
+/* Eight characters of ASCII, none of them NUL? */
+static bool is_ascii_word(const uint8_t *p) {
+        uint64_t word;
+
+        memcpy(&word, p, sizeof(word));
+        /* Without a high bit in the word, one in the difference is a byte that was 0. */
+        return ((word | (word - 0x0101010101010101U)) & 0x8080808080808080U) == 0;
+}
+
 bool utf8_is_valid(const char *s, size_t size) {
         const uint8_t *p = (const uint8_t *) s, *end = p + size;
 
         while (p < end) {
+                if (end - p >= 8 && is_ascii_word(p)) {
+                        p += 8;
+                        continue;
+                }
                 size_t n = utf8_sequence(p, end - p);
                 if (n == 0)
                         return false;

@@ -31,6 +31,29 @@ static void test_utf8(void **state) {
         };
         FOREACH_ARRAY(c, cases, ELEMENTSOF(cases))
                 assert_int_equal(utf8_is_valid(c->text, c->size), c->valid);
+
+        /* ASCII goes by words: a byte that is none counts wherever it stands. */
+        for (size_t at = 0; at < 24; at++) {
+                char text[] = "twenty-four of the ASCII";
+
+                assert_true(utf8_is_valid(text, 24));
+                FOREACH_ARRAY(byte, ((const uint8_t[]){0x00, 0x80, 0xff}), 3) {
+                        text[at] = (char) *byte;
+                        assert_false(utf8_is_valid(text, 24));
+                }
+                memcpy(text + at, "\xc3\xa9", 2);
+                assert_int_equal(utf8_is_valid(text, 24), at < 23);
+        }
+}
+
+static void test_unique_bytes(void **state) {
+        uint8_t seen[100][16];
+
+        for (unsigned i = 0; i < ELEMENTSOF(seen); i++) {
+                unique_bytes(seen[i], sizeof(seen[i]));
+                for (unsigned j = 0; j < i; j++)
+                        assert_memory_not_equal(seen[i], seen[j], sizeof(seen[i]));
+        }
 }
 
 static void test_parse(void **state) {
@@ -152,6 +175,7 @@ static void test_worker_pool(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_utf8),
+                cmocka_unit_test(test_unique_bytes),
                 cmocka_unit_test(test_parse),
                 cmocka_unit_test(test_hex),
                 cmocka_unit_test(test_ids),
