@@ -314,4 +314,3 @@ void dispatcher_stop_serving(Dispatcher *dispatcher) {
         if (dispatcher)
                 dispatcher->server = rpc_server_free(dispatcher->server);
 }
-

@@ -41,8 +41,8 @@ int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const Prot
 /* Serves our methods on an activated RPC socket; takes the fd. `peer_gone` may be NULL. */
 int dispatcher_serve(
         Dispatcher *dispatcher, int listen_fd, void (*peer_gone)(RpcConnection *peer, void *role));
-/* Takes no more requests from other roles, who send them again to whoever serves next; `drained` is called once,
- * when all that were taken are answered, perhaps at once. */
+/* Takes no more requests from other roles, who send them again to whoever serves next; `drained` is called
+ * once, when all that were taken are answered, perhaps at once. */
 void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), void *userdata);
 /* Disconnects the other roles, so that no request reaches a role that is being freed. */
 void dispatcher_stop_serving(Dispatcher *dispatcher);
