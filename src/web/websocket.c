@@ -19,6 +19,8 @@
 #define WRITE_SIZE (64U << 10)
 /* How long a peer may take to read the rest of the queue when the connection is to be closed. */
 #define CLOSE_TIMEOUT_SEC 5
+/* More of a refused message than this is not waited for. */
+#define DROP_MAX (16U << 20)
 /* What a queued message costs beyond its bytes, so that empty ones are bounded as well. */
 #define QUEUED_OVERHEAD 32U
 /* The largest scratch buffer that is kept. */
@@ -45,6 +47,7 @@ struct WebSocket {
         Buffer message; /* what came of a message so far */
         bool open; /* on_open was called, on_close not yet */
         bool closing; /* nothing more is taken from or for the peer */
+        bool dropping; /* the rest of a message that was refused is still coming */
         bool slow;
         bool protocol; /* the server's subprotocol was offered */
         bool waiting; /* in loop->waiting */
@@ -117,13 +120,20 @@ void websocket_abandon(WebSocket *socket) {
 
 /* --- from the peer --- */
 
-/* For libwebsockets' callback: what it sends before it closes. */
+static bool websocket_at_end_of_message(const WebSocket *socket) {
+        return lws_is_final_fragment(socket->wsi) && lws_remaining_packet_payload(socket->wsi) == 0;
+}
+
+/* The rest of the message is read and dropped before the connection is closed, as long as that takes no
+ * longer than a close may: closing over unread data resets the connection, and the peer would not learn why.
+ */
 static int websocket_refuse(WebSocket *socket, unsigned code, const char *reason) {
-        socket->closing = true;
         websocket_clear_queue(socket);
-        lws_close_reason(
-                socket->wsi, (enum lws_close_status) code, (unsigned char *) reason, strlen(reason));
-        return -1;
+        buffer_done(&socket->message);
+        socket->dropping = !websocket_at_end_of_message(socket) &&
+                           lws_remaining_packet_payload(socket->wsi) <= DROP_MAX;
+        websocket_close(socket, code, reason);
+        return 0;
 }
 
 static int websocket_deliver(WebSocket *socket, const char *data, size_t size, bool binary) {
@@ -142,6 +152,10 @@ static int websocket_received(WebSocket *socket, const char *data, size_t size) 
         bool last = lws_is_final_fragment(socket->wsi), binary = lws_frame_is_binary(socket->wsi);
         _cleanup_buffer_ Buffer whole = {};
 
+        if (socket->dropping && websocket_at_end_of_message(socket)) {
+                socket->dropping = false;
+                lws_callback_on_writable(socket->wsi);
+        }
         if (socket->closing)
                 return 0;
         if (__builtin_add_overflow(socket->message.size, announced, &total) ||
@@ -239,7 +253,7 @@ static int websocket_write_queue(WebSocket *socket) {
 static int websocket_writable(WebSocket *socket) {
         if (websocket_write_queue(socket) < 0)
                 return -1;
-        if (!STAILQ_EMPTY(&socket->queue) || socket->close_code == 0)
+        if (!STAILQ_EMPTY(&socket->queue) || socket->close_code == 0 || socket->dropping)
                 return 0;
         if (lws_partial_buffered(socket->wsi)) /* the rest of the last frame first */
                 lws_callback_on_writable(socket->wsi);

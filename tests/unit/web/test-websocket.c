@@ -320,6 +320,13 @@ static void test_oversized_message(void **state) {
         client_frame(fd, 0x82, large, fixture_limits.max_message + 1, true);
         assert_closed_with(f, "one frame", fd, 1009);
 
+        /* The rest comes after the refusal, and is not answered with a reset. */
+        _cleanup_free_ char *huge = calloc(64, fixture_limits.max_message);
+        assert_non_null(huge);
+        fd = client_websocket(f);
+        client_frame(fd, 0x82, huge, 64 * fixture_limits.max_message, true);
+        assert_closed_with(f, "much more", fd, 1009);
+
         /* By the announced length alone. */
         fd = client_websocket(f);
         client_send(fd,
