@@ -96,5 +96,7 @@ int main(int argc, char *argv[]) {
         if (sodium_init() < 0)
                 return log_error("Failed to initialise libsodium."), EXIT_FAILURE;
         const JobTask *task = choose_task(argc, argv);
-        return task && run_task(task) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        int r = task ? run_task(task) : -EINVAL;
+        log_settle();
+        return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

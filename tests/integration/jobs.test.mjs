@@ -71,6 +71,17 @@ for i in range(1200):
     assert.match(told[1], /^conversations\.db is in order \(\d+ pages\)\.$/);
   });
 
+  it('are told with their unit, however late the journal listens', async () => {
+    await host.shell(`
+kill -STOP "$(systemctl show --value --property=MainPID systemd-journald.service)"
+systemctl start --no-block ${CHECK}
+sleep 1
+kill -CONT "$(systemctl show --value --property=MainPID systemd-journald.service)"
+systemctl start ${CHECK}`);
+    const told = await host.journal(`--unit=${CHECK}`, `MESSAGE_ID=${INTEGRITY_OK}`);
+    assert.equal(told.filter(({ _SYSTEMD_UNIT }) => _SYSTEMD_UNIT === CHECK).length, (await host.journal(`MESSAGE_ID=${INTEGRITY_OK}`)).length);
+  });
+
   it('that does not exist is refused by name', async () => {
     const done = await host.exec('/usr/lib/stonechat/stonechat-job', 'no-such-task');
     assert.notEqual(done.code, 0);
