@@ -149,7 +149,7 @@ void accounts_refresh(Accounts *accounts, Call *call, const Sc__RefreshRequest *
         if (!accounts_pass_address(accounts, call))
                 return;
         if (!dot || dot == request->refresh_token) {
-                call_fail(call, ERROR_SESSION_REVOKED, "the refresh token is malformed");
+                call_fail(call, ERROR_UNAUTHENTICATED, "the refresh token is malformed");
                 return;
         }
         Refresh *refresh = arena_new(&call->arena, Refresh, 1);

@@ -17,8 +17,7 @@ const MessageInfo *const accounts_records[] = {
 };
 
 int accounts_new(Accounts **ret, const AccountsConfig *config) {
-        _cleanup_(accounts_freep)
-        Accounts *accounts = new0(Accounts, 1);
+        _cleanup_(accounts_freep) Accounts *accounts = new0(Accounts, 1);
         if (!accounts)
                 return -ENOMEM;
         int r = limiter_new(&accounts->by_address, LIMITER_ENTRIES);

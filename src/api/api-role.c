@@ -74,8 +74,7 @@ static int open_accounts(Api *api) {
                 });
         if (r < 0)
                 return log_error_errno(r, "Failed to open the store %s: %m", path);
-        _cleanup_(password_hasher_freep)
-        PasswordHasher *hasher = NULL;
+        _cleanup_(password_hasher_freep) PasswordHasher *hasher = NULL;
         r = password_hasher_new(&hasher, api->process->event, (unsigned) conf->auth_hash_threads,
                 (unsigned) conf->auth_hash_queue);
         if (r < 0)

@@ -74,8 +74,7 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 int health_new(Health **ret, sd_event *event, Store *store, Dispatcher *dispatcher) {
-        _cleanup_(health_freep)
-        Health *health = new0(Health, 1);
+        _cleanup_(health_freep) Health *health = new0(Health, 1);
         if (!health)
                 return -ENOMEM;
         health->event = sd_event_ref(event);

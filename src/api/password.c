@@ -32,8 +32,7 @@ typedef struct PasswordJob {
 } PasswordJob;
 
 int password_hasher_new(PasswordHasher **ret, sd_event *event, unsigned n_threads, unsigned max_queued) {
-        _cleanup_(password_hasher_freep)
-        PasswordHasher *hasher = new0(PasswordHasher, 1);
+        _cleanup_(password_hasher_freep) PasswordHasher *hasher = new0(PasswordHasher, 1);
         if (!hasher)
                 return -ENOMEM;
         int r = worker_pool_new(&hasher->pool, event, "password", n_threads, max_queued);
@@ -94,8 +93,7 @@ static void on_run(WorkerJob *worker_job) {
 }
 
 static void on_done(WorkerJob *worker_job) {
-        _cleanup_(password_job_freep)
-        PasswordJob *job = CONTAINER_OF(worker_job, PasswordJob, job);
+        _cleanup_(password_job_freep) PasswordJob *job = CONTAINER_OF(worker_job, PasswordJob, job);
 
         job->done(job->r, job->hashed ? job->hash : NULL, job->userdata);
 }
@@ -105,8 +103,7 @@ static int submit(PasswordHasher *hasher, const char *password, const PasswordJo
 
         if (!hasher)
                 return -ECANCELED;
-        _cleanup_(password_job_freep)
-        PasswordJob *job = calloc(1, sizeof(PasswordJob) + size + 1);
+        _cleanup_(password_job_freep) PasswordJob *job = calloc(1, sizeof(PasswordJob) + size + 1);
         if (!job)
                 return -ENOMEM;
         *job = *settings;

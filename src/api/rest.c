@@ -13,8 +13,7 @@
 #define REST_ARENA_LIMIT (16U << 20)
 
 int rest_new(Rest **ret, const RestConfig *config) {
-        _cleanup_(rest_freep)
-        Rest *rest = new0(Rest, 1);
+        _cleanup_(rest_freep) Rest *rest = new0(Rest, 1);
         uint8_t hash[16];
 
         if (!rest)

@@ -77,8 +77,8 @@ static int compare_routes(const void *a, const void *b) {
 }
 
 int route_table_new(RouteTable **ret, const MethodInfo *const *methods, size_t n_methods) {
-        _cleanup_(route_table_freep)
-        RouteTable *table = calloc(1, sizeof(RouteTable) + n_methods * sizeof(HttpRoute));
+        _cleanup_(route_table_freep) RouteTable *table =
+                calloc(1, sizeof(RouteTable) + n_methods * sizeof(HttpRoute));
         if (!table)
                 return -ENOMEM;
         FOREACH_ARRAY(method, methods, n_methods) {

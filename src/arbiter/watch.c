@@ -85,8 +85,7 @@ static int on_word(sd_bus_message *reply, void *userdata, sd_bus_error *ret_erro
 
 /* Asks the role for its own opinion, without starting it. */
 static int request_word(WatchedUnit *unit) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *call = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
 
         if (!unit->bus_name || unit->word)
                 return 0;
@@ -212,8 +211,7 @@ static int on_reading(sd_bus_message *reply, void *userdata, sd_bus_error *ret_e
 
 /* All properties of all its interfaces at once: one consistent reading. */
 static int request_reading(WatchedUnit *unit) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *call = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
 
         if (unit->reading) {
                 unit->again = true;
@@ -238,8 +236,7 @@ static int on_unit_changed(sd_bus_message *signal, void *userdata, sd_bus_error 
 }
 
 static int watch_unit(UnitWatch *watch, const char *name, WatchedUnit **ret) {
-        _cleanup_(watched_unit_freep)
-        WatchedUnit *unit = NULL;
+        _cleanup_(watched_unit_freep) WatchedUnit *unit = NULL;
 
         if (HASH_COUNT(watch->units) >= ARBITER_MAX_UNITS)
                 return -ENOBUFS;
@@ -326,8 +323,7 @@ static int on_list(sd_bus_message *reply, void *userdata, sd_bus_error *ret_erro
 }
 
 static int request_list(UnitWatch *watch) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *call = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
 
         if (watch->list) {
                 watch->list_again = true;
@@ -430,8 +426,7 @@ static int add_matches(UnitWatch *watch) {
 }
 
 int unit_watch_new(UnitWatch **ret, sd_bus *bus, UnitWatchReport report, void *userdata) {
-        _cleanup_(unit_watch_freep)
-        UnitWatch *watch = new0(UnitWatch, 1);
+        _cleanup_(unit_watch_freep) UnitWatch *watch = new0(UnitWatch, 1);
         if (!watch)
                 return -ENOMEM;
         watch->bus = sd_bus_ref(bus);

@@ -17,8 +17,7 @@ typedef struct BusRole {
 } BusRole;
 
 int bus_open(sd_event *event, sd_bus **ret) {
-        _cleanup_(sd_bus_unrefp)
-        sd_bus *bus = NULL;
+        _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
 
         int r = sd_bus_open_system(&bus);
         if (r < 0) {
@@ -192,8 +191,7 @@ static int export_objects(sd_bus *bus, BusRole *role, sd_bus_slot **ret_role, sd
 
 int bus_export_role(sd_bus *bus, const char *name, const BusRoleHandlers *handlers, void *userdata,
         sd_bus_slot **ret_slot) {
-        _cleanup_(sd_bus_slot_unrefp)
-        sd_bus_slot *role_slot = NULL, *log_slot = NULL;
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *role_slot = NULL, *log_slot = NULL;
         _cleanup_free_ BusRole *role = NULL;
 
         if (!bus)

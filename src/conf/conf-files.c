@@ -67,8 +67,7 @@ static int add_drop_ins(FileList *list, const char *dir_path) {
         _cleanup_free_ char *path = format_string("%s/" CONF_FILE_NAME ".d", dir_path);
         if (!path)
                 return -ENOMEM;
-        _cleanup_(closedirp)
-        DIR *dir = opendir(path);
+        _cleanup_(closedirp) DIR *dir = opendir(path);
         if (!dir)
                 return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
         for (;;) {
@@ -102,8 +101,7 @@ static int add_main_file(FileList *list, const char *const *dirs) {
 }
 
 int conf_files_find(const char *const *dirs, char ***ret) {
-        _cleanup_(file_list_done)
-        FileList drop_ins = {}, files = {};
+        _cleanup_(file_list_done) FileList drop_ins = {}, files = {};
         int r = 0;
 
         for (const char *const *dir = dirs; *dir && r >= 0; dir++)

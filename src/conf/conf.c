@@ -42,8 +42,7 @@ Conf *conf_free(Conf *conf) {
 
 /* All defaults. */
 static int conf_new(Conf **ret) {
-        _cleanup_(conf_freep)
-        Conf *conf = new0(Conf, 1);
+        _cleanup_(conf_freep) Conf *conf = new0(Conf, 1);
         if (!conf)
                 return -ENOMEM;
         conf->sources = new0(char *, conf_n_keys);
@@ -222,8 +221,7 @@ static int load(Loader *loader, const ConfSource *source) {
 }
 
 int conf_load(const ConfSource *source, ConfReport report_function, void *userdata, Conf **ret) {
-        _cleanup_(loader_done)
-        Loader loader = {.report = report_function, .userdata = userdata};
+        _cleanup_(loader_done) Loader loader = {.report = report_function, .userdata = userdata};
 
         int r = load(&loader, source);
         if (r < 0)
@@ -233,8 +231,7 @@ int conf_load(const ConfSource *source, ConfReport report_function, void *userda
 }
 
 int conf_reload(Conf *conf, const ConfSource *source, ConfReport report_function, void *userdata) {
-        _cleanup_(loader_done)
-        Loader loader = {.report = report_function, .userdata = userdata};
+        _cleanup_(loader_done) Loader loader = {.report = report_function, .userdata = userdata};
         int n_changed = 0;
 
         int r = load(&loader, source);

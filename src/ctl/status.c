@@ -72,8 +72,7 @@ static void add_service(Table *table, const UnitInfo *unit, uint64_t now) {
 static int print_services(const UnitList *list, uint64_t now, const Options *options, FILE *out) {
         static const TableColumn columns[] = {
                 {"UNIT"}, {"STATE"}, {"HEALTHY"}, {"FOR"}, {"RESTARTS", true}, {"MEMORY", true}, {"STATUS"}};
-        _cleanup_(table_freep)
-        Table *table = NULL;
+        _cleanup_(table_freep) Table *table = NULL;
 
         int r = table_new(&table, columns, ELEMENTSOF(columns));
         if (r < 0)
@@ -86,8 +85,7 @@ static int print_services(const UnitList *list, uint64_t now, const Options *opt
 
 static int print_sockets(const UnitList *list, const Options *options, FILE *out) {
         static const TableColumn columns[] = {{"SOCKET"}, {"STATE"}, {"ADDRESS"}};
-        _cleanup_(table_freep)
-        Table *table = NULL;
+        _cleanup_(table_freep) Table *table = NULL;
 
         int r = table_new(&table, columns, ELEMENTSOF(columns));
         if (r < 0)
@@ -110,8 +108,7 @@ static bool is_telling(const UnitStatistic *statistic) {
 
 static int print_statistics(const UnitList *list, const Options *options, FILE *out) {
         static const TableColumn columns[] = {{"UNIT"}, {"FIGURE"}, {"VALUE", true}};
-        _cleanup_(table_freep)
-        Table *table = NULL;
+        _cleanup_(table_freep) Table *table = NULL;
 
         int r = table_new(&table, columns, ELEMENTSOF(columns));
         if (r < 0)
@@ -201,8 +198,7 @@ json_t *status_to_json(const UnitList *list) {
 }
 
 int verb_status(const Options *options, int n_arguments, char *arguments[]) {
-        _cleanup_(sd_bus_flush_close_unrefp)
-        sd_bus *bus = NULL;
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_unit_list_ UnitList list = {};
 
         int r = ctl_bus_open(&bus);

@@ -85,8 +85,7 @@ static int read_string_variant(sd_bus_message *value, char **to) {
 /* Without starting whom it asks. */
 static int get_all(
         sd_bus *bus, const char *name, const char *path, const char *interface, sd_bus_message **ret) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *call = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
 
         int r = sd_bus_message_new_method_call(bus, &call, name, path, PROPERTIES_INTERFACE, "GetAll");
         if (r >= 0)
@@ -166,8 +165,7 @@ static int read_unit_property(sd_bus_message *value, const char *name, UnitInfo 
 }
 
 static int load_unit(sd_bus *bus, UnitInfo *unit) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_free_ char *path = NULL;
 
         int r = sd_bus_path_encode(MANAGER_PATH "/unit", unit->name, &path);
@@ -216,8 +214,7 @@ static int read_role_property(sd_bus_message *value, const char *name, UnitInfo 
 
 /* A role that does not answer is a fact to show, not an error. */
 static void load_role(sd_bus *bus, UnitInfo *unit) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 
         unit->healthy = -1;
         if (!unit_is_running(unit) || isempty(unit->bus_name))
@@ -268,8 +265,7 @@ static int read_judgements(sd_bus_message *reply, UnitList *list) {
 }
 
 static int load_judgements(sd_bus *bus, UnitList *list) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const UnitInfo *arbiter = find_unit(list, "stonechat-arbiter.service");
 
         if (!arbiter || !arbiter->answers)
@@ -294,10 +290,8 @@ static int add_unit(UnitList *list, const char *name) {
 }
 
 static int list_units(sd_bus *bus, UnitList *list) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *reply = NULL;
-        _cleanup_(sd_bus_error_free)
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         const char *name;
 
         int r = sd_bus_call_method(bus, MANAGER_NAME, MANAGER_PATH, MANAGER_INTERFACE, "ListUnitsByPatterns",

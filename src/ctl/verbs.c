@@ -17,8 +17,7 @@
 #define LOG_CONTROL_INTERFACE "org.freedesktop.LogControl1"
 
 int ctl_bus_open(sd_bus **ret) {
-        _cleanup_(sd_bus_flush_close_unrefp)
-        sd_bus *bus = NULL;
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
 
         int r = sd_bus_open_system(&bus);
         if (r < 0)
@@ -62,10 +61,8 @@ static int read_route(sd_bus_message *reply, Table *table, json_t *array) {
 
 /* Without starting the arbiter: looking starts nothing. */
 static int get_routes(sd_bus *bus, sd_bus_message **ret) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *call = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free)
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
 
         int r = sd_bus_message_new_method_call(bus, &call, "org.stonechat.Arbiter", "/org/stonechat/Arbiter",
                 "org.freedesktop.DBus.Properties", "Get");
@@ -88,8 +85,7 @@ static int get_routes(sd_bus *bus, sd_bus_message **ret) {
 
 static int print_routes(sd_bus_message *reply, const Options *options) {
         static const TableColumn columns[] = {{"SHARDS"}, {"HOST"}, {"EPOCH", true}, {"ADDRESS"}};
-        _cleanup_(table_freep)
-        Table *table = NULL;
+        _cleanup_(table_freep) Table *table = NULL;
 
         int r = table_new(&table, columns, ELEMENTSOF(columns));
         if (r < 0)
@@ -108,10 +104,8 @@ static int print_routes(sd_bus_message *reply, const Options *options) {
 }
 
 int verb_routes(const Options *options, int n_arguments, char *arguments[]) {
-        _cleanup_(sd_bus_flush_close_unrefp)
-        sd_bus *bus = NULL;
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 
         int r = ctl_bus_open(&bus);
         if (r >= 0)
@@ -141,8 +135,7 @@ static const char *value_source(const Conf *conf, size_t i) {
 
 static int print_config(const Conf *conf, const Options *options) {
         static const TableColumn columns[] = {{"SECTION"}, {"KEY"}, {"VALUE"}, {"SOURCE"}};
-        _cleanup_(table_freep)
-        Table *table = NULL;
+        _cleanup_(table_freep) Table *table = NULL;
 
         int r = table_new(&table, columns, ELEMENTSOF(columns));
         if (r < 0)
@@ -177,8 +170,7 @@ int verb_config(const Options *options, int n_arguments, char *arguments[]) {
         const char *directories[] = {options->config_directory, NULL};
         const ConfSource source = {
                 .dirs = options->config_directory ? directories : NULL, .environment = environ};
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Problems problems = {.texts = json_array()};
 
         int r = conf_load(&source, on_problem, &problems, &conf);
@@ -199,8 +191,7 @@ int verb_config(const Options *options, int n_arguments, char *arguments[]) {
 /* --- log-level --- */
 
 static int set_level(sd_bus *bus, const UnitInfo *unit, const char *level) {
-        _cleanup_(sd_bus_error_free)
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
 
         int r = sd_bus_set_property(bus, unit->bus_name, LOG_CONTROL_PATH, LOG_CONTROL_INTERFACE, "LogLevel",
                 &error, "s", level);
@@ -210,8 +201,7 @@ static int set_level(sd_bus *bus, const UnitInfo *unit, const char *level) {
 }
 
 static int show_level(sd_bus *bus, const UnitInfo *unit, Table *table, json_t *array) {
-        _cleanup_(sd_bus_error_free)
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *level = NULL;
 
         int r = sd_bus_get_property_string(
@@ -226,8 +216,7 @@ static int show_level(sd_bus *bus, const UnitInfo *unit, Table *table, json_t *a
 
 /* Gives the roles that run, the only ones with a log level or a configuration in force. */
 static int open_roles(sd_bus **ret_bus, UnitList *ret) {
-        _cleanup_(sd_bus_flush_close_unrefp)
-        sd_bus *bus = NULL;
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
 
         int r = ctl_bus_open(&bus);
         if (r < 0)
@@ -245,11 +234,9 @@ static bool is_role(const UnitInfo *unit) {
 
 int verb_log_level(const Options *options, int n_arguments, char *arguments[]) {
         static const TableColumn columns[] = {{"UNIT"}, {"LEVEL"}};
-        _cleanup_(sd_bus_flush_close_unrefp)
-        sd_bus *bus = NULL;
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_unit_list_ UnitList list = {};
-        _cleanup_(table_freep)
-        Table *table = NULL;
+        _cleanup_(table_freep) Table *table = NULL;
         int r, worst = 0;
 
         if (n_arguments > 0 && log_level_from_string(arguments[0]) < 0)
@@ -282,10 +269,8 @@ int verb_log_level(const Options *options, int n_arguments, char *arguments[]) {
 /* --- reload --- */
 
 static int reload_role(sd_bus *bus, const UnitInfo *unit, json_t *array) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *call = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free)
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         const char *problems = "";
         uint32_t n_problems = 0;
 
@@ -326,8 +311,7 @@ static void print_problems(const json_t *reloaded) {
 }
 
 int verb_reload(const Options *options, int n_arguments, char *arguments[]) {
-        _cleanup_(sd_bus_flush_close_unrefp)
-        sd_bus *bus = NULL;
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_unit_list_ UnitList list = {};
         unsigned n_reloaded = 0;
         bool any_problem = false;

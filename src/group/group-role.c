@@ -39,8 +39,7 @@ static int open_store(GroupRole *role, sd_event *event, const char *path) {
 
 int group_role_new(
         GroupRole **ret, sd_event *event, const Conf *conf, const char *path, const GroupPorts *ports) {
-        _cleanup_(group_role_freep)
-        GroupRole *role = new0(GroupRole, 1);
+        _cleanup_(group_role_freep) GroupRole *role = new0(GroupRole, 1);
         int r;
 
         if (!role)

@@ -254,8 +254,7 @@ static void client_free(Online *online, Client *client) {
 
 static Client *client_new(const OnlineClient *description) {
         size_t size = strlen(description->id) + 1;
-        _cleanup_(client_destroyp)
-        Client *client = calloc(1, sizeof *client + size);
+        _cleanup_(client_destroyp) Client *client = calloc(1, sizeof *client + size);
 
         if (!client)
                 return NULL;

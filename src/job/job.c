@@ -10,8 +10,7 @@
 #include "util/time-util.h"
 
 int job_new(Job **ret, sd_event *event) {
-        _cleanup_(job_freep)
-        Job *job = new0(Job, 1);
+        _cleanup_(job_freep) Job *job = new0(Job, 1);
         if (!job)
                 return -ENOMEM;
         job->event = sd_event_ref(event);

@@ -26,8 +26,7 @@ static void report_problem(const char *problem, void *userdata) {
 }
 
 static int load_configuration(void) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
 
         int r = conf_load(&(ConfSource){.environment = environ}, report_problem, NULL, &conf);
         if (r < 0)
@@ -55,10 +54,8 @@ static const JobTask *choose_task(int argc, char *argv[]) {
 }
 
 static int run_task(const JobTask *task) {
-        _cleanup_(sd_event_unrefp)
-        sd_event *event = NULL;
-        _cleanup_(job_freep)
-        Job *job = NULL;
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        _cleanup_(job_freep) Job *job = NULL;
 
         int r = load_configuration();
         if (r < 0)

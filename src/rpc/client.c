@@ -188,8 +188,7 @@ static void arm_deadline_timer(RpcClient *client) {
 }
 
 static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        _cleanup_(client_unrefp)
-        RpcClient *client = client_ref(userdata);
+        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
         uint64_t now = boottime_usec();
         Pending *pending;
 
@@ -288,8 +287,7 @@ static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
 }
 
 static void on_end(int error, void *userdata) {
-        _cleanup_(client_unrefp)
-        RpcClient *client = client_ref(userdata);
+        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
         Pending *pending, *next;
 
         if (error < 0)
@@ -332,8 +330,7 @@ static int connect_stream(RpcClient *client) {
 }
 
 static int on_connect_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        _cleanup_(client_unrefp)
-        RpcClient *client = client_ref(userdata);
+        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
 
         client->connecting = false;
         if (!wants_connection(client))
@@ -356,8 +353,7 @@ static int on_connect_timer(_unused_ sd_event_source *source, _unused_ uint64_t 
 
 int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t default_timeout_usec,
         const RpcClientHandlers *handlers, void *userdata) {
-        _cleanup_(rpc_client_freep)
-        RpcClient *client = NULL;
+        _cleanup_(rpc_client_freep) RpcClient *client = NULL;
 
         if (isempty(address) || strlen(address) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
                 return -EINVAL;

@@ -229,8 +229,7 @@ static int server_set_up(RpcServer *server) {
 int rpc_server_new(
         RpcServer **ret, sd_event *event, int listen_fd, const RpcServerHandlers *handlers, void *userdata) {
         _cleanup_close_ int fd = listen_fd;
-        _cleanup_(rpc_server_freep)
-        RpcServer *server = new0(RpcServer, 1);
+        _cleanup_(rpc_server_freep) RpcServer *server = new0(RpcServer, 1);
         if (!server)
                 return -ENOMEM;
         server->event = sd_event_ref(event);

@@ -207,8 +207,7 @@ static void read_in(Stream *stream) {
 }
 
 static int on_io(_unused_ sd_event_source *source, _unused_ int fd, uint32_t revents, void *userdata) {
-        _cleanup_(stream_unrefp)
-        Stream *stream = stream_ref(userdata);
+        _cleanup_(stream_unrefp) Stream *stream = stream_ref(userdata);
 
         if (revents & EPOLLOUT)
                 write_out(stream);
@@ -222,8 +221,7 @@ static int on_io(_unused_ sd_event_source *source, _unused_ int fd, uint32_t rev
 }
 
 static int on_flush(_unused_ sd_event_source *source, void *userdata) {
-        _cleanup_(stream_unrefp)
-        Stream *stream = stream_ref(userdata);
+        _cleanup_(stream_unrefp) Stream *stream = stream_ref(userdata);
 
         stream->flushing = false;
         if (!stream->blocked)
@@ -234,8 +232,7 @@ static int on_flush(_unused_ sd_event_source *source, void *userdata) {
 }
 
 int stream_new(Stream **ret, sd_event *event, int fd, const StreamHandlers *handlers, void *userdata) {
-        _cleanup_(stream_freep)
-        Stream *stream = new0(Stream, 1);
+        _cleanup_(stream_freep) Stream *stream = new0(Stream, 1);
         if (!stream)
                 return -ENOMEM;
         stream->n_ref = 1;

@@ -209,8 +209,7 @@ int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const Prot
         const Trace *trace, const Sc__Caller *caller, CallDone done, void *userdata) {
         size_t size = protobuf_c_message_get_packed_size(request);
         _cleanup_free_ uint8_t *packed = malloc(size ?: 1);
-        _cleanup_(call_freep)
-        Call *call = call_new(method, CALL_ARENA_LIMIT, done, userdata);
+        _cleanup_(call_freep) Call *call = call_new(method, CALL_ARENA_LIMIT, done, userdata);
         if (!packed || !call)
                 return -ENOMEM;
         protobuf_c_message_pack(request, packed);
@@ -251,8 +250,7 @@ static void on_served(Call *call, Sc__ErrorCode code, const char *detail, const 
 
 static int serve_request(
         Dispatcher *dispatcher, const MethodInfo *method, RpcRequest *request, const RpcMessage *message) {
-        _cleanup_(call_freep)
-        Call *call = call_new(method, CALL_ARENA_LIMIT, on_served, request);
+        _cleanup_(call_freep) Call *call = call_new(method, CALL_ARENA_LIMIT, on_served, request);
         if (!call)
                 return -ENOMEM;
         int r = arena_unpack(&call->arena, method->request->descriptor, message->payload,

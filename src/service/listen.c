@@ -34,8 +34,7 @@ static int add_socket(ListenSockets *sockets, char *name, int fd) {
 }
 
 int listen_sockets_new(ListenSockets **ret) {
-        _cleanup_(listen_sockets_freep)
-        ListenSockets *sockets = new0(ListenSockets, 1);
+        _cleanup_(listen_sockets_freep) ListenSockets *sockets = new0(ListenSockets, 1);
         _cleanup_free_ char **names = NULL;
 
         if (!sockets)

@@ -441,8 +441,7 @@ static int run(Process *process) {
 }
 
 int role_main(int argc, char *argv[], const RoleHooks *hooks) {
-        _cleanup_(process_done)
-        Process process = {.public = {.hooks = hooks, .instance = ""}};
+        _cleanup_(process_done) Process process = {.public = {.hooks = hooks, .instance = ""}};
         char identifier[64];
         bool check = false;
 

@@ -149,8 +149,7 @@ static int set_local_addresses(Routes *routes) {
 }
 
 int routes_new(Routes **ret, sd_bus *bus, void (*changed)(void *userdata), void *userdata) {
-        _cleanup_(routes_freep)
-        Routes *routes = new0(Routes, 1);
+        _cleanup_(routes_freep) Routes *routes = new0(Routes, 1);
         if (!routes)
                 return -ENOMEM;
         routes->changed = changed;

@@ -86,8 +86,7 @@ static int add_claims(jwt_t *jwt, const TokenClaims *claims, int64_t issued_at) 
 }
 
 int token_issue(const TokenKey *key, const TokenClaims *claims, char **ret) {
-        _cleanup_(jwt_freep)
-        jwt_t *jwt = NULL;
+        _cleanup_(jwt_freep) jwt_t *jwt = NULL;
 
         int r = -jwt_new(&jwt);
         if (r < 0)
@@ -118,8 +117,7 @@ static bool claim_is(jwt_t *jwt, const char *name, const char *expected) {
 }
 
 Sc__ErrorCode token_verify(const TokenKey *key, const char *token, int64_t now, TokenClaims *ret) {
-        _cleanup_(jwt_freep)
-        jwt_t *jwt = NULL;
+        _cleanup_(jwt_freep) jwt_t *jwt = NULL;
         TokenClaims claims = {};
 
         if (strlen(token) > TOKEN_MAX_SIZE || jwt_decode(&jwt, token, key->key, (int) key->size) != 0)

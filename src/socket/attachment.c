@@ -66,8 +66,7 @@ void gateway_hold_delivery(Gateway *gateway, Delivery *delivery) {
 }
 
 void gateway_hold_membership(Gateway *gateway, const void *payload, size_t size) {
-        _cleanup_(bytes_unrefp)
-        Bytes *copy = bytes_new_copy(payload, size);
+        _cleanup_(bytes_unrefp) Bytes *copy = bytes_new_copy(payload, size);
 
         hold(gateway, NULL, copy);
 }
@@ -133,8 +132,7 @@ static int catch_up(Subscription *subscription, const Sc__Subscription *now) {
         Session *session = subscription->session;
 
         for (size_t i = 0; i < now->n_messages; i++) {
-                _cleanup_(delivery_unrefp)
-                Delivery *delivery = NULL;
+                _cleanup_(delivery_unrefp) Delivery *delivery = NULL;
                 Sc__Update update = SC__UPDATE__INIT;
 
                 update.what_case = SC__UPDATE__WHAT_MESSAGE;

@@ -56,8 +56,7 @@ static Client__Reply *push_new(Arena *arena, const char *channel) {
 }
 
 int delivery_new(Delivery **ret, const char *conversation, const Sc__Update *update) {
-        _cleanup_(delivery_unrefp)
-        Delivery *delivery = new0(Delivery, 1);
+        _cleanup_(delivery_unrefp) Delivery *delivery = new0(Delivery, 1);
         if (!delivery)
                 return -ENOMEM;
         delivery->n_ref = 1;

@@ -61,8 +61,7 @@ static void on_answer(Call *call, Sc__ErrorCode code, const char *detail, const 
 static Call *call_begin(Session *session, uint32_t id, const MethodInfo *method, const char *traceparent,
         void (*succeeded)(Pending *pending, const ProtobufCMessage *response), Pending **ret_pending) {
         Sc__Caller caller = SC__CALLER__INIT;
-        _cleanup_(call_freep)
-        Call *call = NULL;
+        _cleanup_(call_freep) Call *call = NULL;
         Pending *pending;
         Trace trace;
 

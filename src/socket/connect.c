@@ -190,8 +190,7 @@ static void connect_failed(Session *session, uint32_t id, Sc__ErrorCode code, co
 
 static void on_attached(Session *session, Sc__ErrorCode code, const char *detail,
         Sc__AttachResponse *const *responses, size_t n_responses) {
-        _cleanup_(connecting_freep)
-        Connecting *connecting = session->connecting;
+        _cleanup_(connecting_freep) Connecting *connecting = session->connecting;
 
         connecting->attaching = false;
         if (code != ERROR_NONE) {
@@ -238,8 +237,7 @@ static void refreshed(Connecting *connecting) {
 
 static void on_checked(Call *call, Sc__ErrorCode code, const char *detail, const ProtobufCMessage *response,
         void *userdata) {
-        _cleanup_(connecting_freep)
-        Connecting *connecting = userdata;
+        _cleanup_(connecting_freep) Connecting *connecting = userdata;
         Session *session = connecting->session;
 
         if (!session)
@@ -314,8 +312,7 @@ static int set_identity(Session *session, const TokenClaims *claims) {
 }
 
 void command_connect(Session *session, uint32_t id, const Client__ConnectRequest *request) {
-        _cleanup_(connecting_freep)
-        Connecting *connecting = NULL;
+        _cleanup_(connecting_freep) Connecting *connecting = NULL;
         TokenClaims claims;
 
         if (!check_token(session, id, request->token, &claims))

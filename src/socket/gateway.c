@@ -64,8 +64,7 @@ size_t gateway_n_links(const Gateway *gateway, size_t *ret_connected) {
 
 static void handle_deliver(Gateway *gateway, const RpcMessage *message, const Sc__Deliver *deliver) {
         Channel *channel = channel_find(gateway->role, deliver->conversation);
-        _cleanup_(delivery_unrefp)
-        Delivery *delivery = NULL;
+        _cleanup_(delivery_unrefp) Delivery *delivery = NULL;
         bool hold = !TAILQ_EMPTY(&gateway->attachments);
 
         if (!deliver->update || (!channel && !hold))
@@ -154,8 +153,7 @@ static int link_new(Link **ret, Gateway *gateway, const char *address) {
                 .on_connect = on_connect,
                 .on_disconnect = on_disconnect,
         };
-        _cleanup_(link_freep)
-        Link *link = new0(Link, 1);
+        _cleanup_(link_freep) Link *link = new0(Link, 1);
         if (!link)
                 return -ENOMEM;
         link->gateway = gateway;

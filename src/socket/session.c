@@ -202,8 +202,7 @@ int session_send(Session *session, Bytes *message) {
 }
 
 static int send_buffer(Session *session, Buffer *buffer) {
-        _cleanup_(bytes_unrefp)
-        Bytes *message = bytes_new_copy(buffer->data, buffer->size);
+        _cleanup_(bytes_unrefp) Bytes *message = bytes_new_copy(buffer->data, buffer->size);
 
         buffer->size = 0;
         if (!message) {

@@ -104,8 +104,7 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
 
 int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
         static const Client__Reply ping = CLIENT__REPLY__INIT;
-        _cleanup_(socket_role_freep)
-        SocketRole *role = new0(SocketRole, 1);
+        _cleanup_(socket_role_freep) SocketRole *role = new0(SocketRole, 1);
 
         if (!role) {
                 token_key_free(key);

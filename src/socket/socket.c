@@ -5,8 +5,7 @@
 #include "socket/socket-role.h"
 
 static int start(RoleProcess *process, void **ret) {
-        _cleanup_(socket_role_freep)
-        SocketRole *role = NULL;
+        _cleanup_(socket_role_freep) SocketRole *role = NULL;
         TokenKey *key;
         int fd, n = 0;
 

@@ -122,8 +122,7 @@ static size_t read_size(const StoreRead *read) {
 }
 
 int operation_new_read(Operation **ret, const StoreRead *reads, size_t n) {
-        _cleanup_(operation_freep)
-        Operation *operation = NULL;
+        _cleanup_(operation_freep) Operation *operation = NULL;
         size_t size = 0;
         uint8_t *memory;
 

@@ -75,8 +75,7 @@ static int on_progress(void *userdata) {
 }
 
 static int run_check(Checker *c, Operation *o) {
-        _cleanup_(connection_closep)
-        Connection *connection = NULL;
+        _cleanup_(connection_closep) Connection *connection = NULL;
         Findings findings = {.arena = &o->check.arena};
         int64_t pages;
 

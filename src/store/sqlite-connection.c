@@ -84,8 +84,7 @@ int connection_open(Connection **ret, const char *path, ConnectionMode mode) {
         int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
 
         pthread_once(&configured, configure_library);
-        _cleanup_(connection_closep)
-        Connection *connection = new0(Connection, 1);
+        _cleanup_(connection_closep) Connection *connection = new0(Connection, 1);
         if (!connection)
                 return -ENOMEM;
         if (mode == CONNECTION_WRITER)

@@ -43,8 +43,7 @@ static int create_file(const char *path) {
 }
 
 static int open_database(Connection **ret, const StoreConfig *config) {
-        _cleanup_(connection_closep)
-        Connection *connection = NULL;
+        _cleanup_(connection_closep) Connection *connection = NULL;
 
         int r = create_file(config->path);
         if (r >= 0)
@@ -74,10 +73,8 @@ static void sqlite_close(Backend *b) {
 DEFINE_CLEANUP(Backend *, sqlite_close);
 
 static int sqlite_open(Backend **ret, Store *store, const StoreConfig *config) {
-        _cleanup_(connection_closep)
-        Connection *connection = NULL;
-        _cleanup_(sqlite_closep)
-        Backend *b = new0(Backend, 1);
+        _cleanup_(connection_closep) Connection *connection = NULL;
+        _cleanup_(sqlite_closep) Backend *b = new0(Backend, 1);
 
         if (!b)
                 return -ENOMEM;

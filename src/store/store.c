@@ -55,8 +55,7 @@ static void complete_finished(Store *store) {
         TAILQ_CONCAT(&list, &store->finished, link);
         pthread_mutex_unlock(&store->mutex);
         while (!TAILQ_EMPTY(&list)) {
-                _cleanup_(operation_freep)
-                Operation *operation = TAILQ_FIRST(&list);
+                _cleanup_(operation_freep) Operation *operation = TAILQ_FIRST(&list);
                 TAILQ_REMOVE(&list, operation, link);
                 store->n_queued--;
                 operation_complete(operation);
@@ -90,8 +89,7 @@ static const BackendClass *find_class(const char *kind) {
 }
 
 int store_open(Store **ret, sd_event *event, const StoreConfig *config) {
-        _cleanup_(store_closep)
-        Store *store = new0(Store, 1);
+        _cleanup_(store_closep) Store *store = new0(Store, 1);
 
         if (!store)
                 return -ENOMEM;

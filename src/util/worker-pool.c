@@ -118,8 +118,8 @@ static int start_workers(WorkerPool *pool, const char *name, unsigned n_threads)
 
 int worker_pool_new(
         WorkerPool **ret, sd_event *event, const char *name, unsigned n_threads, unsigned max_queued) {
-        _cleanup_(worker_pool_freep)
-        WorkerPool *pool = calloc(1, sizeof(WorkerPool) + n_threads * sizeof(Worker));
+        _cleanup_(worker_pool_freep) WorkerPool *pool =
+                calloc(1, sizeof(WorkerPool) + n_threads * sizeof(Worker));
         if (!pool)
                 return -ENOMEM;
         pthread_mutex_init(&pool->mutex, NULL);

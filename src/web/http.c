@@ -325,7 +325,9 @@ static int http_dispatch(HttpRequest *request) {
                 return 1;
         }
         if (!server->handlers.on_request) {
-                http_refuse(request, SC__ERROR_CODE__ERROR_NOT_FOUND);
+                bool here = server->ws_path && streq(http_request_path(request), server->ws_path);
+                http_refuse(request,
+                        here ? SC__ERROR_CODE__ERROR_UPGRADE_REQUIRED : SC__ERROR_CODE__ERROR_NOT_FOUND);
                 return 0;
         }
         request->state = HTTP_HANDLING;

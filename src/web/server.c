@@ -152,8 +152,7 @@ static int on_listener(sd_event_source *source, int listen_fd, uint32_t events, 
 
 int web_server_new(WebServer **ret, WebLoop *loop, sd_event *event, const WebLimits *limits,
         const char *ws_path, const WebHandlers *handlers, void *userdata) {
-        _cleanup_(web_server_freep)
-        WebServer *server = new0(WebServer, 1);
+        _cleanup_(web_server_freep) WebServer *server = new0(WebServer, 1);
         int r;
 
         if (!server)

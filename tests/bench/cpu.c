@@ -29,8 +29,7 @@ static bool read_usage(const char *slice, const char *unit, uint64_t *ret) {
 }
 
 int cpu_read(CpuUse *ret, const char *slice) {
-        _cleanup_(close_directory)
-        DIR *directory = opendir(slice);
+        _cleanup_(close_directory) DIR *directory = opendir(slice);
         const struct dirent *entry;
 
         if (!directory)

@@ -29,8 +29,7 @@ static void on_assignment(
                 int r = conf_value_set(conf, key, value, problem);
                 assert_se(r == 0 || (r == -EINVAL && *problem));
                 _cleanup_free_ char *text = conf_format(conf, key);
-                _cleanup_(conf_freep)
-                Conf *again = new_conf();
+                _cleanup_(conf_freep) Conf *again = new_conf();
                 assert_se(text && conf_value_set(again, key, text, problem) == 0);
                 assert_se(conf_value_equal(conf, again, key));
         }
@@ -42,8 +41,7 @@ static void on_problem(unsigned line, const char *problem, _unused_ void *userda
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static const ConfParser parser = {.on_assignment = on_assignment, .on_problem = on_problem};
-        _cleanup_(conf_freep)
-        Conf *conf = new_conf();
+        _cleanup_(conf_freep) Conf *conf = new_conf();
 
         conf_parse((const char *) data, size, &parser, conf);
         return 0;

@@ -16,7 +16,7 @@ function problem(response, status, code) {
   assert.equal(response.body.status, status);
   assert.ok(response.body.title);
   // What is refused before it is a whole request has no trace.
-  if (status !== 413) assert.match(response.body.trace_id, /^[0-9a-f]{32}$/);
+  if (![404, 413, 426].includes(status) || response.body.trace_id) assert.match(response.body.trace_id, /^[0-9a-f]{32}$/);
 }
 
 // What the server says to bytes that no HTTP library would send.
@@ -196,6 +196,11 @@ describe('the socket refuses', () => {
       assert.equal(error?.code, 103, JSON.stringify(command));
     }
     client.close();
+  });
+
+  it('a request that is no upgrade, saying what is wanted', async () => {
+    problem(await request('http://127.0.0.1:8090', 'GET', '/connection/websocket'), 426, 'upgrade_required');
+    problem(await request('http://127.0.0.1:8090', 'GET', '/'), 404, 'not_found');
   });
 
   it('a frame that is too large, alone', async () => {

@@ -189,9 +189,11 @@ static void test_bad_refresh_tokens(void **state) {
         _cleanup_free_ char *guess =
                 format_string("%s.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", tokens->session);
         _cleanup_free_ char *real = strdup(tokens->refresh_token);
-        const char *const bad[] = {"", ".", "x", ".x", "x.", "nobody.x", guess};
+        const char *const malformed[] = {"", ".", "x", ".x"}, *const unknown[] = {"x.", "nobody.x", guess};
 
-        FOREACH_ARRAY(token, bad, ELEMENTSOF(bad))
+        FOREACH_ARRAY(token, malformed, ELEMENTSOF(malformed))
+                assert_int_equal(refresh(*token)->code, ERROR_UNAUTHENTICATED);
+        FOREACH_ARRAY(token, unknown, ELEMENTSOF(unknown))
                 assert_int_equal(refresh(*token)->code, ERROR_SESSION_REVOKED);
         /* Guessing ends nobody's session. */
         assert_int_equal(fixture.n_sessions_ended, 0);

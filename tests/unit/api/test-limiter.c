@@ -13,8 +13,7 @@
 #define MINUTE (60 * USEC_PER_SEC)
 
 static void test_take(void **state) {
-        _cleanup_(limiter_freep)
-        Limiter *limiter = NULL;
+        _cleanup_(limiter_freep) Limiter *limiter = NULL;
 
         assert_int_equal(limiter_new(&limiter, 10), 0);
         assert_true(limiter_take(limiter, "a", 2, 2, 1));
@@ -28,8 +27,7 @@ static void test_take(void **state) {
 }
 
 static void test_bounded(void **state) {
-        _cleanup_(limiter_freep)
-        Limiter *limiter = NULL;
+        _cleanup_(limiter_freep) Limiter *limiter = NULL;
         char key[16];
 
         assert_int_equal(limiter_new(&limiter, 10), 0);

@@ -41,8 +41,7 @@ static const char *match(const RouteTable *table, const char *verb, const char *
 }
 
 static void test_match(void **state) {
-        _cleanup_(route_table_freep)
-        RouteTable *table = new_table();
+        _cleanup_(route_table_freep) RouteTable *table = new_table();
 
         assert_string_equal(match(table, "GET", "/v1/things"), "list");
         assert_string_equal(match(table, "POST", "/v1/things"), "add");
@@ -58,16 +57,14 @@ static void test_no_match(void **state) {
         static const char *const paths[] = {"", "/", "v1/things", "/v1", "/v1/things/", "//v1/things",
                 "/v1/things/7/", "/v1/things/7/parts", "/v1/things//parts/3", "/V1/things", "/v1/thing",
                 "/v1/things2", "/1/2/3/4/5/6/7/8/9/10", "*"};
-        _cleanup_(route_table_freep)
-        RouteTable *table = new_table();
+        _cleanup_(route_table_freep) RouteTable *table = new_table();
 
         FOREACH_ARRAY(path, paths, ELEMENTSOF(paths))
                 assert_null(match(table, "GET", *path));
 }
 
 static void test_verbs(void **state) {
-        _cleanup_(route_table_freep)
-        RouteTable *table = new_table();
+        _cleanup_(route_table_freep) RouteTable *table = new_table();
 
         assert_string_equal(match(table, "DELETE", "/v1/things"), "GET, POST");
         assert_string_equal(match(table, "POST", "/v1/things/7"), "GET");
@@ -76,8 +73,7 @@ static void test_verbs(void **state) {
 }
 
 static void test_parameters(void **state) {
-        _cleanup_(route_table_freep)
-        RouteTable *table = new_table();
+        _cleanup_(route_table_freep) RouteTable *table = new_table();
         char allow[ROUTE_ALLOW_SIZE];
         RouteMatch m;
 
@@ -104,8 +100,7 @@ static void test_malformed_routes(void **state) {
 
 /* What the definitions say fits in. */
 static void test_schema(void **state) {
-        _cleanup_(route_table_freep)
-        RouteTable *table = NULL;
+        _cleanup_(route_table_freep) RouteTable *table = NULL;
         char allow[ROUTE_ALLOW_SIZE];
         RouteMatch m;
 

@@ -77,8 +77,7 @@ static void turn(Fixture *f, uint64_t end) {
 /* Sends it and waits for the answer, while the role answers on the same loop. Caller unrefs. */
 static sd_bus_message *call(
         Fixture *f, const char *path, const char *interface, const char *member, const char *types, ...) {
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *m = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         uint64_t end = boottime_usec() + PATIENCE_USEC;
         va_list ap;
 
@@ -154,8 +153,8 @@ static void connect_both(Fixture *f) {
         assert_true(sd_bus_match_signal(f->client, NULL, NULL, BUS_ROLE_PATH, PROPERTIES,
                             "PropertiesChanged", on_signal, f) >= 0);
         for (;;) { /* until the name is there */
-                _cleanup_(sd_bus_message_unrefp)
-                sd_bus_message *reply = call(f, BUS_ROLE_PATH, "org.freedesktop.DBus.Peer", "Ping", NULL);
+                _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply =
+                        call(f, BUS_ROLE_PATH, "org.freedesktop.DBus.Peer", "Ping", NULL);
                 if (!sd_bus_message_is_method_error(reply, NULL))
                         break;
                 turn(f, end);
@@ -170,14 +169,13 @@ static void test_role(void **state) {
 
         connect_both(f);
         f->healthy = true;
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *reply =
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply =
                 call(f, BUS_ROLE_PATH, PROPERTIES, "Get", "ss", BUS_ROLE_INTERFACE, "Healthy");
         assert_true(sd_bus_message_read(reply, "v", "b", &flag) >= 0);
         assert_true(flag);
 
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *all = call(f, BUS_ROLE_PATH, PROPERTIES, "GetAll", "s", BUS_ROLE_INTERFACE);
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *all =
+                call(f, BUS_ROLE_PATH, PROPERTIES, "GetAll", "s", BUS_ROLE_INTERFACE);
         assert_true(sd_bus_message_enter_container(all, 'a', "{sv}") > 0);
         const char *const expected[] = {"Role", "test", "Version", STONECHAT_VERSION};
         for (size_t i = 0; i < 4; i += 2) {
@@ -212,8 +210,8 @@ static void test_reload(void **state) {
         uint32_t n;
 
         connect_both(f);
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *reply = call(f, BUS_ROLE_PATH, BUS_ROLE_INTERFACE, "Reload", NULL);
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply =
+                call(f, BUS_ROLE_PATH, BUS_ROLE_INTERFACE, "Reload", NULL);
         assert_true(sd_bus_message_read(reply, "us", &n, &problems) >= 0);
         assert_int_equal(n, 2);
         assert_string_equal(problems, "first\nsecond\n");
@@ -225,41 +223,35 @@ static void test_log_control(void **state) {
         const char *text;
 
         connect_both(f);
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *set =
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *set =
                 call(f, LOG_CONTROL_PATH, PROPERTIES, "Set", "ssv", LOG_CONTROL, "LogLevel", "s", "err");
         assert_false(sd_bus_message_is_method_error(set, NULL));
         assert_int_equal(log_get_level(), LOG_ERR);
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *get = call(f, LOG_CONTROL_PATH, PROPERTIES, "Get", "ss", LOG_CONTROL, "LogLevel");
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *get =
+                call(f, LOG_CONTROL_PATH, PROPERTIES, "Get", "ss", LOG_CONTROL, "LogLevel");
         assert_true(sd_bus_message_read(get, "v", "s", &text) >= 0);
         assert_string_equal(text, "err");
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *bad =
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *bad =
                 call(f, LOG_CONTROL_PATH, PROPERTIES, "Set", "ssv", LOG_CONTROL, "LogLevel", "s", "loud");
         assert_true(sd_bus_message_is_method_error(bad, SD_BUS_ERROR_INVALID_ARGS));
         assert_int_equal(log_get_level(), LOG_ERR);
         log_set_level(LOG_INFO);
 
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *target =
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *target =
                 call(f, LOG_CONTROL_PATH, PROPERTIES, "Get", "ss", LOG_CONTROL, "LogTarget");
         assert_true(sd_bus_message_read(target, "v", "s", &text) >= 0);
         assert_string_equal(text, log_get_target());
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *other =
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *other =
                 call(f, LOG_CONTROL_PATH, PROPERTIES, "Set", "ssv", LOG_CONTROL, "LogTarget", "s", "kmsg");
         assert_true(sd_bus_message_is_method_error(other, SD_BUS_ERROR_NOT_SUPPORTED));
-        _cleanup_(sd_bus_message_unrefp)
-        sd_bus_message *identifier =
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *identifier =
                 call(f, LOG_CONTROL_PATH, PROPERTIES, "Get", "ss", LOG_CONTROL, "SyslogIdentifier");
         assert_true(sd_bus_message_read(identifier, "v", "s", &text) >= 0);
         assert_string_equal(text, "stonechat-test");
 }
 
 static void test_no_bus(void **state) {
-        _cleanup_(sd_event_unrefp)
-        sd_event *event = NULL;
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         sd_bus *bus = (sd_bus *) 0x1;
 
         setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus", true);

@@ -82,8 +82,7 @@ static int reload(Place *place, Conf *conf) {
 }
 
 static void test_defaults(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         assert_int_equal(load(place, NULL, &conf), 0);
@@ -98,8 +97,7 @@ static void test_defaults(void **state) {
 
 /* Every default lies in its range and is written as conf_format() writes it. */
 static void test_table(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
 
         assert_int_equal(load(*state, NULL, &conf), 0);
         FOREACH_ARRAY(key, conf_keys, conf_n_keys) {
@@ -114,8 +112,7 @@ static void test_table(void **state) {
 }
 
 static void test_order(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         write_file(place, "lib/stonechat.conf", "[Api]\nMaxBody=1K\nMaxConnections=1\n");
@@ -140,8 +137,7 @@ static void test_order(void **state) {
 }
 
 static void test_masking(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         write_file(place, "lib/stonechat.conf", "[Api]\nMaxBody=1K\n");
@@ -175,8 +171,7 @@ static void test_bad_values(void **state) {
         Place *place = *state;
 
         FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
-                _cleanup_(conf_freep)
-                Conf *conf = NULL;
+                _cleanup_(conf_freep) Conf *conf = NULL;
                 write_file(place, "etc/stonechat.conf", c->text);
                 assert_int_equal(load(place, NULL, &conf), -EINVAL);
                 _cleanup_free_ char *expected = format_string("etc/stonechat.conf:2: %s\n", c->problem);
@@ -188,8 +183,7 @@ static void test_bad_values(void **state) {
 }
 
 static void test_unknown_is_ignored(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         write_file(place, "etc/stonechat.conf", "[Api]\nColour=red\n[Nothing]\nx=y\n");
@@ -200,8 +194,7 @@ static void test_unknown_is_ignored(void **state) {
 }
 
 static void test_syntax_error(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         write_file(place, "etc/stonechat.conf", "[Api]\nMaxBody 1K\n");
@@ -211,8 +204,7 @@ static void test_syntax_error(void **state) {
 }
 
 static void test_empty_resets(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         write_file(place, "etc/stonechat.conf", "[Api]\nMaxBody=1K\nMaxBody=\n[Log]\nLevel=err\nLevel=\n");
@@ -222,8 +214,7 @@ static void test_empty_resets(void **state) {
 }
 
 static void test_lists(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL, *other = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL, *other = NULL;
         Place *place = *state;
 
         write_file(place, "etc/stonechat.conf", "[Socket]\nAllowedOrigins=a  b\nAllowedOrigins=b c\n");
@@ -242,8 +233,7 @@ static void test_environment(void **state) {
         const char *environment[] = {"STONECHAT_API_MAXBODY=3K", "STONECHAT_API_MAXBODY2=x",
                 "STONECHAT_SOCKET_ALLOWEDORIGINS=x y", "STONECHAT_RUNTIME_DIRECTORY=/x", "HOME=/", NULL};
         const char *bad_environment[] = {"STONECHAT_LOG_LEVEL=loud", NULL};
-        _cleanup_(conf_freep)
-        Conf *conf = NULL, *other = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL, *other = NULL;
         Place *place = *state;
 
         write_file(place, "etc/stonechat.conf", "[Api]\nMaxBody=1K\n[Socket]\nAllowedOrigins=a\n");
@@ -258,8 +248,7 @@ static void test_environment(void **state) {
 }
 
 static void test_sqlite_has_no_peers(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         write_file(place, "etc/stonechat.conf", "[Cluster]\nPeers=other.example.org\n");
@@ -269,8 +258,7 @@ static void test_sqlite_has_no_peers(void **state) {
 }
 
 static void test_unreadable(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
         _cleanup_free_ char *path = format_string("%s/etc/stonechat.conf.d/60-x.conf", place->base);
 
@@ -282,8 +270,7 @@ static void test_unreadable(void **state) {
 }
 
 static void test_reload(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
 
         write_file(place, "etc/stonechat.conf",
@@ -313,8 +300,7 @@ static void test_reload(void **state) {
 }
 
 static void test_reload_fails_as_a_whole(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
         _cleanup_free_ char *path = format_string("%s/etc/stonechat.conf.d/60-x.conf", place->base);
 
@@ -342,8 +328,7 @@ static void test_format(void **state) {
                 if (streq(k->name, "AccessTokenSec"))
                         key = k;
         FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
-                _cleanup_(conf_freep)
-                Conf *conf = NULL;
+                _cleanup_(conf_freep) Conf *conf = NULL;
                 _cleanup_free_ char *content = format_string("[Auth]\nAccessTokenSec=%s\n", c->text);
                 write_file(place, "etc/stonechat.conf", content);
                 assert_int_equal(load(place, NULL, &conf), 0);
@@ -354,8 +339,7 @@ static void test_format(void **state) {
 
 /* The example, with its keys uncommented, is a valid configuration that changes nothing. */
 static void test_example(void **state) {
-        _cleanup_(conf_freep)
-        Conf *conf = NULL, *defaults = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL, *defaults = NULL;
         _cleanup_free_ char *text = NULL;
         Place *place = *state;
         size_t size, n_set = 0;

@@ -58,8 +58,7 @@ static char *print(const Table *table, bool legend, bool colors) {
 
 static void test_table(void **state) {
         static const TableColumn columns[] = {{"NAME"}, {"N", true}, {"TEXT"}};
-        _cleanup_(table_freep)
-        Table *table = NULL;
+        _cleanup_(table_freep) Table *table = NULL;
         _cleanup_free_ char *with = NULL, *without = NULL, *colored = NULL;
 
         assert_int_equal(table_new(&table, columns, 3), 0);

@@ -125,10 +125,8 @@ static int converse(sd_event *event, RpcClient *client, unsigned counts[static 4
 static void run(const char *path, unsigned n) {
         static const RpcServerHandlers server_handlers = {.on_request = on_request};
         static const RpcClientHandlers client_handlers = {.on_push = on_push};
-        _cleanup_(rpc_server_freep)
-        RpcServer *server = NULL;
-        _cleanup_(rpc_client_freep)
-        RpcClient *client = NULL;
+        _cleanup_(rpc_server_freep) RpcServer *server = NULL;
+        _cleanup_(rpc_client_freep) RpcClient *client = NULL;
         unsigned counts[4] = {};
         bool accepted[4] = {};
         sd_event *event;

@@ -71,8 +71,7 @@ static const MethodBinding bindings[] = {
 };
 
 static int setup(void **state) {
-        _cleanup_(listen_sockets_freep)
-        ListenSockets *sockets = NULL;
+        _cleanup_(listen_sockets_freep) ListenSockets *sockets = NULL;
         _cleanup_free_ char *listen = NULL;
 
         fixture = (struct fixture){.directory = "/tmp/stonechat-test-XXXXXX"};

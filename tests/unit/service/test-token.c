@@ -56,8 +56,7 @@ static void test_tampered(void **state) {
 static void test_other_key(void **state) {
         static const uint8_t other_bytes[TOKEN_KEY_SIZE] = "another key, just as long as tha";
         TokenClaims in = {.user = "u1", .session = "s1", .expires_at = 2000}, out;
-        _cleanup_(token_key_freep)
-        TokenKey *other = NULL;
+        _cleanup_(token_key_freep) TokenKey *other = NULL;
         _cleanup_free_ char *token = NULL;
 
         assert_int_equal(token_key_new(&other, other_bytes, sizeof(other_bytes)), 0);

@@ -191,8 +191,7 @@ static void test_long_protobuf_reply(void **state) {
         text[300] = 0;
         error.message = text;
         reply.error = &error;
-        _cleanup_(bytes_unrefp)
-        Bytes *bytes = codec_encode(CODEC_PROTOBUF, &reply);
+        _cleanup_(bytes_unrefp) Bytes *bytes = codec_encode(CODEC_PROTOBUF, &reply);
         assert_non_null(bytes);
         size_t size = client__reply__get_packed_size(&reply);
         assert_int_equal(bytes->size, size + 2);

@@ -149,15 +149,13 @@ static void on_open(WebSocket *socket, void *userdata) {
 }
 
 static void send_copy(WebSocket *socket, const char *data, size_t size, bool binary) {
-        _cleanup_(bytes_unrefp)
-        Bytes *bytes = bytes_new_copy(data, size);
+        _cleanup_(bytes_unrefp) Bytes *bytes = bytes_new_copy(data, size);
         websocket_send(socket, bytes, binary);
 }
 
 /* Until so much is queued, or the queue is full. */
 static void flood(WebSocket *socket, size_t size) {
-        _cleanup_(bytes_unrefp)
-        Bytes *bytes = bytes_new(1000);
+        _cleanup_(bytes_unrefp) Bytes *bytes = bytes_new(1000);
         memset(bytes->data, 'f', bytes->size);
         while (websocket_queued(socket) < size && websocket_send(socket, bytes, false) >= 0)
                 ;
