@@ -51,10 +51,6 @@ static void on_close(WebSocket *socket, bool slow, void *userdata) {
                 role_process_stopped(role->process);
 }
 
-static void on_request(HttpRequest *request, void *userdata) {
-        http_respond(request, 404, "text/plain; charset=utf-8", NULL, 0, "Here are only WebSockets.\n", 26);
-}
-
 static void on_refused(Sc__ErrorCode code, Buffer *body, void *userdata) {
         const ErrorInfo *error = schema_error(code);
         char text[256];
@@ -146,7 +142,6 @@ SocketRole *socket_role_free(SocketRole *role) {
 
 int socket_role_listen(SocketRole *role, int listen_fd) {
         static const WebHandlers handlers = {
-                .on_request = on_request,
                 .on_refused = on_refused,
                 .on_upgrade = on_upgrade,
                 .ws_protocol = "centrifuge-protobuf",

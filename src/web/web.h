@@ -45,7 +45,8 @@ typedef struct WebLimits {
 
 typedef struct WebHandlers {
         /* --- HTTP --- */
-        /* A whole request. Answer now or later by http_respond(). */
+        /* A whole request. Answer now or later by http_respond(). NULL where there are only WebSockets: then
+         * it is refused, at ws_path with ERROR_UPGRADE_REQUIRED. */
         void (*on_request)(HttpRequest *request, void *userdata);
         /* The peer closed its side before the answer, or the server ends: forget the request. */
         void (*on_abort)(HttpRequest *request, void *userdata);
