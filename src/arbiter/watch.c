@@ -122,7 +122,15 @@ static int read_invocation(sd_bus_message *reply, UnitReading *reading) {
         return r;
 }
 
-static int read_property(sd_bus_message *reply, const char *name, UnitReading *reading, bool *ret_loaded) {
+/* What GetAll answers about one unit. */
+typedef struct UnitProperties {
+        UnitReading reading;
+        bool loaded;
+} UnitProperties;
+
+static int read_property(sd_bus_message *reply, const char *name, void *userdata) {
+        UnitProperties *properties = userdata;
+        UnitReading *reading = &properties->reading;
         char text[32];
         int r;
 
@@ -151,24 +159,10 @@ static int read_property(sd_bus_message *reply, const char *name, UnitReading *r
         }
         if (streq(name, "LoadState")) {
                 r = read_text(reply, text, sizeof(text));
-                *ret_loaded = r >= 0 && streq(text, "loaded");
+                properties->loaded = r >= 0 && streq(text, "loaded");
                 return r;
         }
         return sd_bus_message_skip(reply, "v");
-}
-
-static int read_unit(sd_bus_message *reply, UnitReading *reading, bool *ret_loaded) {
-        const char *name;
-
-        int r = sd_bus_message_enter_container(reply, 'a', "{sv}");
-        while (r >= 0 && (r = sd_bus_message_enter_container(reply, 'e', "sv")) > 0) {
-                r = sd_bus_message_read(reply, "s", &name);
-                if (r >= 0)
-                        r = read_property(reply, name, reading, ret_loaded);
-                if (r >= 0)
-                        r = sd_bus_message_exit_container(reply);
-        }
-        return r;
 }
 
 static void take_bus_name(WatchedUnit *unit, const UnitReading *reading) {
@@ -182,29 +176,29 @@ static int request_reading(WatchedUnit *unit);
 
 static int on_reading(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         WatchedUnit *unit = userdata;
-        UnitReading reading = {};
-        bool loaded = false;
+        UnitProperties properties = {};
+        UnitReading *reading = &properties.reading;
 
         unit->reading = sd_bus_slot_unref(unit->reading);
         if (TAKE_GENERIC(unit->again, false) && request_reading(unit) < 0)
                 log_warning("Failed to ask systemd about %s again.", unit->name);
         if (sd_bus_message_is_method_error(reply, NULL))
                 return 0; /* it was unloaded just now: the next list tells */
-        snprintf(reading.name, sizeof(reading.name), "%s", unit->name);
-        int r = read_unit(reply, &reading, &loaded);
+        snprintf(reading->name, sizeof(reading->name), "%s", unit->name);
+        int r = bus_read_properties(reply, read_property, &properties);
         if (r < 0) {
                 log_warning_errno(r, "Failed to read what systemd says about %s: %m", unit->name);
                 return 0;
         }
-        if (!loaded) { /* not installed, or masked: not meant to be here */
+        if (!properties.loaded) { /* not installed, or masked: not meant to be here */
                 unit->watch->report(&(ArbiterEvent){.type = ARBITER_EVENT_GONE, .name = unit->name},
                         unit->watch->userdata);
                 return 0;
         }
-        take_bus_name(unit, &reading);
+        take_bus_name(unit, reading);
         unit->watch->report(
-                &(ArbiterEvent){.type = ARBITER_EVENT_READING, .reading = &reading}, unit->watch->userdata);
-        if (streq(reading.active, "active"))
+                &(ArbiterEvent){.type = ARBITER_EVENT_READING, .reading = reading}, unit->watch->userdata);
+        if (streq(reading->active, "active"))
                 (void) request_word(unit);
         return 0;
 }

@@ -220,3 +220,17 @@ int bus_export_role(sd_bus *bus, const char *name, const BusRoleHandlers *handle
                 r = sd_bus_slot_set_floating(role_slot, true);
         return r < 0 ? r : 0;
 }
+
+int bus_read_properties(sd_bus_message *reply, BusPropertyReader reader, void *userdata) {
+        const char *name;
+
+        int r = sd_bus_message_enter_container(reply, 'a', "{sv}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(reply, 'e', "sv")) > 0) {
+                r = sd_bus_message_read(reply, "s", &name);
+                if (r >= 0)
+                        r = reader(reply, name, userdata);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(reply);
+        }
+        return r;
+}

@@ -45,3 +45,8 @@ int bus_export_role(sd_bus *bus, const char *name, const BusRoleHandlers *handle
 void bus_reload_done(sd_bus_message *call, unsigned n_problems, const char *problems);
 /* Emits PropertiesChanged for Healthy and StatusText. */
 void bus_role_changed(sd_bus *bus);
+
+/* Reads the answer of Properties.GetAll, a{sv}: the reader gets each value as a variant and reads or skips
+ * it. Stops at the first negative result and answers it. */
+typedef int (*BusPropertyReader)(sd_bus_message *value, const char *name, void *userdata);
+int bus_read_properties(sd_bus_message *reply, BusPropertyReader reader, void *userdata);

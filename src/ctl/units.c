@@ -97,22 +97,6 @@ static int get_all(
         return sd_bus_call(bus, call, 0, NULL, ret);
 }
 
-typedef int (*PropertyReader)(sd_bus_message *value, const char *name, UnitInfo *unit);
-
-static int read_properties(sd_bus_message *reply, PropertyReader reader, UnitInfo *unit) {
-        const char *name;
-
-        int r = sd_bus_message_enter_container(reply, 'a', "{sv}");
-        while (r >= 0 && (r = sd_bus_message_enter_container(reply, 'e', "sv")) > 0) {
-                r = sd_bus_message_read(reply, "s", &name);
-                if (r >= 0)
-                        r = reader(reply, name, unit);
-                if (r >= 0)
-                        r = sd_bus_message_exit_container(reply);
-        }
-        return r;
-}
-
 /* --- systemd's view --- */
 
 /* Listen a(ss): kind and address. */
@@ -135,7 +119,8 @@ static int read_listen(sd_bus_message *value, UnitInfo *unit) {
         return r < 0 ? r : sd_bus_message_exit_container(value);
 }
 
-static int read_unit_property(sd_bus_message *value, const char *name, UnitInfo *unit) {
+static int read_unit_property(sd_bus_message *value, const char *name, void *userdata) {
+        UnitInfo *unit = userdata;
         const struct {
                 const char *name;
                 char **text;
@@ -172,7 +157,7 @@ static int load_unit(sd_bus *bus, UnitInfo *unit) {
         if (r >= 0)
                 r = get_all(bus, MANAGER_NAME, path, "", &reply);
         if (r >= 0)
-                r = read_properties(reply, read_unit_property, unit);
+                r = bus_read_properties(reply, read_unit_property, unit);
         if (r >= 0 && unit_is_running(unit))
                 unit->since_usec = unit->active_usec;
         return r;
@@ -200,7 +185,9 @@ static int read_statistics(sd_bus_message *value, UnitInfo *unit) {
         return r < 0 ? r : sd_bus_message_exit_container(value);
 }
 
-static int read_role_property(sd_bus_message *value, const char *name, UnitInfo *unit) {
+static int read_role_property(sd_bus_message *value, const char *name, void *userdata) {
+        UnitInfo *unit = userdata;
+
         if (streq(name, "Version"))
                 return read_string_variant(value, &unit->version);
         if (streq(name, "StatusText"))
@@ -221,7 +208,7 @@ static void load_role(sd_bus *bus, UnitInfo *unit) {
                 return;
         int r = get_all(bus, unit->bus_name, BUS_ROLE_PATH, BUS_ROLE_INTERFACE, &reply);
         if (r >= 0)
-                r = read_properties(reply, read_role_property, unit);
+                r = bus_read_properties(reply, read_role_property, unit);
         unit->answers = r >= 0;
 }
 
