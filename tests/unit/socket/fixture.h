@@ -20,6 +20,7 @@
 
 int setup(void **state);
 int teardown(void **state);
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 /* --- the client's side --- */
 

@@ -460,7 +460,6 @@ static void test_a_primary_goes_while_attaching(void **state) {
                 assert_non_null(strstr(heard, "\"temporary\":true"));
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void) {
         const struct CMUnitTest tests[] = {
                 T(test_deliver_to_all_in_order_once),
