@@ -56,14 +56,6 @@ void unique_bytes(void *out, size_t n) {
         memcpy(out, supply + left, n);
 }
 
-void random_hex(char *out, size_t n) {
-        uint8_t b[64];
-
-        assert_se(n % 2 == 0 && n <= 2 * sizeof(b));
-        random_bytes(b, n / 2);
-        hex_encode(b, n / 2, out);
-}
-
 unsigned shard_of(const char *conversation, unsigned n_shards) {
         static const uint8_t key[crypto_shorthash_KEYBYTES];
         uint64_t hash;

@@ -22,9 +22,6 @@ void random_bytes(void *out, size_t n);
  * again. */
 void unique_bytes(void *out, size_t n);
 
-/* n (even) random lower-case hexadecimal digits; out has room for n + 1. */
-void random_hex(char *out, size_t n);
-
 /* The shard of a conversation: SipHash-2-4 (libsodium's shorthash, all-zero key) modulo n_shards. It names
  * stored data's place in a cluster, so it never changes. */
 unsigned shard_of(const char *conversation, unsigned n_shards);

@@ -82,13 +82,14 @@ static json_t *call(const char *verb, const char *path, const char *token, json_
 }
 
 static void make_users(void) {
-        char run[9];
+        char run[UUID_TEXT_SIZE];
         char *ids[MAX_USERS];
 
-        random_hex(run, 8);
+        uuid_v7(run);
         for (unsigned i = 0; i < options.users; i++) {
                 char name[32];
-                snprintf(name, sizeof(name), "load-%s-%u", run, i);
+                /* The end of the id is its random part. */
+                snprintf(name, sizeof(name), "load-%s-%u", run + UUID_TEXT_SIZE - 9, i);
                 json_decref(call("POST", "/v1/auth/register", NULL,
                         json_pack("{s:s,s:s}", "username", name, "password", "load generator"), 201));
                 json_t *answer = call("POST", "/v1/auth/login", NULL,
