@@ -22,7 +22,7 @@
 #include "util/string-util.h"
 #include "util/time-util.h"
 
-#define MAX_USERS 2000U
+#define MAX_USERS 20000U
 #define MAX_CONNECTIONS 19000U
 #define MAX_SECONDS 300U
 #define MAX_OUTSTANDING 1024U
@@ -82,8 +82,8 @@ static json_t *call(const char *verb, const char *path, const char *token, json_
 }
 
 static void make_users(void) {
+        static char *ids[MAX_USERS];
         char run[UUID_TEXT_SIZE];
-        char *ids[MAX_USERS];
 
         uuid_v7(run);
         for (unsigned i = 0; i < options.users; i++) {
