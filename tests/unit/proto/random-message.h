@@ -6,19 +6,7 @@
 #include <stdio.h>
 
 #include "proto/json.h"
-
-typedef struct Random {
-        uint64_t state;
-} Random;
-
-/* SplitMix64 by Sebastiano Vigna: short, and good enough to pick test data. */
-static uint64_t random_next(Random *random) {
-        uint64_t z = random->state += 0x9e3779b97f4a7c15;
-
-        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-        z = (z ^ z >> 27) * 0x94d049bb133111eb;
-        return z ^ z >> 31;
-}
+#include "random.h"
 
 static char *random_string(Random *random, Arena *arena) {
         static const char *const pieces[] = {"a", "Z", "0", " ", "\"", "\\", "/", "\n", "\t", "\x01", "\x1f",
