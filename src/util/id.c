@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <sodium.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "util/string-util.h"
@@ -39,6 +40,22 @@ void uuid_from_name(const char *space, const char *name, char out[static UUID_TE
         uuid_format(b, 8, out);
 }
 
+void uuid_of_direct(const char *a, const char *b, char out[static UUID_TEXT_SIZE]) {
+        bool ordered = strcmp(a, b) <= 0;
+        const char *first = ordered ? a : b, *second = ordered ? b : a;
+        crypto_generichash_state state;
+        uint8_t hash[16];
+
+        /* uuid_from_name("direct", "FIRST SECOND") without the room for the name. */
+        crypto_generichash_init(&state, NULL, 0, sizeof(hash));
+        crypto_generichash_update(&state, (const uint8_t *) "direct", sizeof("direct"));
+        crypto_generichash_update(&state, (const uint8_t *) first, strlen(first));
+        crypto_generichash_update(&state, (const uint8_t *) " ", 1);
+        crypto_generichash_update(&state, (const uint8_t *) second, strlen(second));
+        crypto_generichash_final(&state, hash, sizeof(hash));
+        uuid_format(hash, 8, out);
+}
+
 void random_bytes(void *out, size_t n) {
         randombytes_buf(out, n);
 }
@@ -60,6 +77,8 @@ unsigned shard_of(const char *conversation, unsigned n_shards) {
         static const uint8_t key[crypto_shorthash_KEYBYTES];
         uint64_t hash;
 
+        if (*conversation == '#')
+                conversation++;
         crypto_shorthash((uint8_t *) &hash, (const uint8_t *) conversation, strlen(conversation), key);
         return (unsigned) (le64toh(hash) % n_shards);
 }

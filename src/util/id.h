@@ -14,6 +14,11 @@ void uuid_v7(char out[static UUID_TEXT_SIZE]);
  * host. */
 void uuid_from_name(const char *space, const char *name, char out[static UUID_TEXT_SIZE]);
 
+/* The id of the direct conversation of two users, whichever is named first: uuid_from_name() of "direct" and
+ * the two ids in the order of their bytes, with a blank between them. It names stored data: it never
+ * changes. */
+void uuid_of_direct(const char *a, const char *b, char out[static UUID_TEXT_SIZE]);
+
 /* n random bytes, fit for keys. */
 void random_bytes(void *out, size_t n);
 
@@ -22,7 +27,8 @@ void random_bytes(void *out, size_t n);
  * again. */
 void unique_bytes(void *out, size_t n);
 
-/* The shard of a conversation: SipHash-2-4 (libsodium's shorthash, all-zero key) modulo n_shards. It names
+/* The shard of a conversation or user: SipHash-2-4 (libsodium's shorthash, all-zero key) modulo n_shards. A
+ * leading '#' does not count, so that the inbox of a user, "#" and the user, has the user's shard. It names
  * stored data's place in a cluster, so it never changes. */
 unsigned shard_of(const char *conversation, unsigned n_shards);
 #define SHARDS_DEFAULT 256U

@@ -106,7 +106,17 @@ static void test_ids(void **state) {
         assert_string_equal(a, b);
         uuid_from_name("directx", " y", b); /* the boundary between space and name counts */
         assert_string_not_equal(a, b);
+        uuid_from_name("direct", "x y", a);
+        uuid_of_direct("x", "y", b);
+        assert_string_equal(a, b);
+        uuid_of_direct("y", "x", b);
+        assert_string_equal(a, b);
+        uuid_from_name("direct", "x x", a); /* one's own notes */
+        uuid_of_direct("x", "x", b);
+        assert_string_equal(a, b);
         assert_int_equal(shard_of("a", 256), shard_of("a", 256));
+        assert_int_equal(shard_of("#a", 256), shard_of("a", 256));
+        assert_int_not_equal(shard_of("##a", 256), shard_of("a", 256));
         assert_false(identifier_is_valid("a b", 3));
         assert_false(identifier_is_valid("a\0", 2));
 }
