@@ -25,6 +25,7 @@
 static atomic_int max_level = LOG_INFO;
 static atomic_bool use_journal, plain;
 static const char *_Atomic identifier;
+static _Thread_local const Trace *current_trace;
 
 static const char *const level_names[] = {
         [LOG_ERR] = "err",
@@ -119,10 +120,18 @@ static void entry_add_string(Entry *entry, const char *name, const char *value) 
                 entry_add(entry, "%s%s", name, value);
 }
 
+const Trace *log_set_trace(const Trace *trace) {
+        const Trace *before = current_trace;
+        current_trace = trace;
+        return before;
+}
+
 static void entry_add_fields(Entry *entry, const LogFields *fields) {
-        if (fields->trace) {
+        const Trace *trace = fields->trace ?: current_trace;
+
+        if (trace) {
                 char id[TRACE_ID_TEXT_SIZE];
-                trace_format_id(fields->trace, id);
+                trace_format_id(trace, id);
                 entry_add_string(entry, "STONECHAT_TRACE_ID=", id);
         }
         entry_add_string(entry, "MESSAGE_ID=", fields->message_id);

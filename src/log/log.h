@@ -35,7 +35,7 @@ const char *log_level_to_string(int level);
 /* What an entry says beyond its text; unset members leave their field out. */
 typedef struct LogFields {
         const char *message_id; /* one of log/message-ids.h: an event with a catalog entry */
-        const Trace *trace; /* STONECHAT_TRACE_ID= */
+        const Trace *trace; /* STONECHAT_TRACE_ID=; NULL: that of log_set_trace() */
         const char *user; /* STONECHAT_USER= */
         const char *conversation; /* STONECHAT_CONVERSATION= */
         const char *method; /* STONECHAT_METHOD= */
@@ -44,6 +44,10 @@ typedef struct LogFields {
         const char *error; /* STONECHAT_ERROR=: a stable code */
         int error_number; /* ERRNO=: a positive errno; the format may use %m */
 } LogFields;
+
+/* The trace of this thread's entries that name none of their own; NULL: none. A fiber has one of its own,
+ * and swaps it in with each switch. Answers the one before; the caller keeps it alive while it is set. */
+const Trace *log_set_trace(const Trace *trace);
 
 /* Always answers -error_number of the fields, or 0, so that `return log_…` reads well. */
 int log_write(int level, const LogFields *fields, const char *file, int line, const char *function,
