@@ -336,6 +336,14 @@ static int read_field(Reader *reader, const JsonPath *path, const MessageInfo *i
         return 0;
 }
 
+/* NULL: unknown, as a private field is to whoever sends JSON. */
+static const ProtobufCFieldDescriptor *find_field(const MessageInfo *info, const char *name) {
+        const ProtobufCFieldDescriptor *field =
+                protobuf_c_message_descriptor_get_field_by_name(info->descriptor, name);
+
+        return field && !info->fields[field - info->descriptor->fields].private ? field : NULL;
+}
+
 static int read_fields(Reader *reader, const JsonPath *path, const MessageInfo *info, const json_t *object,
         ProtobufCMessage *message, bool merge) {
         const char *name;
@@ -344,8 +352,7 @@ static int read_fields(Reader *reader, const JsonPath *path, const MessageInfo *
         if (!json_is_object(object))
                 return json_fail(reader->error, path, "must be an object");
         json_object_foreach((json_t *) object, name, value) {
-                const ProtobufCFieldDescriptor *field =
-                        protobuf_c_message_descriptor_get_field_by_name(info->descriptor, name);
+                const ProtobufCFieldDescriptor *field = find_field(info, name);
                 if (!field || json_is_null(value))
                         continue;
                 const JsonPath step = {path, JSON_STEP_FIELD, field->name, 0};
@@ -382,8 +389,7 @@ static json_t *parameter_value(ProtobufCType type, const char *value) {
 int json_read_parameter(Arena *arena, const MessageInfo *info, ProtobufCMessage *message, const char *name,
         const char *value, JsonError *error) {
         Reader reader = {arena, error};
-        const ProtobufCFieldDescriptor *field =
-                protobuf_c_message_descriptor_get_field_by_name(info->descriptor, name);
+        const ProtobufCFieldDescriptor *field = find_field(info, name);
 
         if (!field || field->label == PROTOBUF_C_LABEL_REPEATED || field->type == PROTOBUF_C_TYPE_MESSAGE)
                 return -ENOENT;

@@ -212,7 +212,7 @@ static void write_message(Buffer *out, const MessageInfo *info, const ProtobufCM
                 const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
                 const FieldInfo *field_info = &info->fields[i];
 
-                if (!field_is_set(field, message))
+                if (field_info->private || !field_is_set(field, message))
                         continue;
                 buffer_append(out, field_info->json_key + skip, field_info->json_key_size - skip);
                 skip = 0;

@@ -13,7 +13,8 @@
  * - Enums are their value names without the common prefix, in lower case ("direct"); read as numbers too.
  * - Maps are objects, a oneof is whichever of its members is set; two of them are refused.
  * - null reads as absent, except in a list or map, where it is refused. Unknown members are ignored, as
- * newer clients may send them.
+ *   newer clients may send them.
+ * - A private field is not written, and unknown when read.
  * - What is written is one line, whatever raw_json fields hold.
  *
  * Reading checks types and ranges, message_check() the rules of the schema; both name the offending field,

@@ -24,6 +24,7 @@ typedef struct EnumInfo {
 /* One field; stands at the same index as in descriptor->fields. */
 typedef struct FieldInfo {
         bool required, secret, raw_json, identifier, make_id;
+        bool private; /* stored, and never shown: JSON neither has nor takes it */
         bool map; /* message is the entry type, with fields key and value */
         uint32_t min_size, max_size; /* bytes or elements; max_size 0: no rule */
         uint64_t max; /* of a number; 0: no rule */
@@ -47,12 +48,20 @@ typedef struct IndexInfo {
         const unsigned *fields; /* indexes into descriptor->fields */
 } IndexInfo;
 
+/* What a record's partition stands for, the first field of its key. */
+typedef enum Partition {
+        PARTITION_NONE,
+        PARTITION_USER,
+        PARTITION_CONVERSATION, /* or "#" and a user: the inbox */
+} Partition;
+
 struct RecordInfo {
         const char *table;
         IndexInfo key; /* name NULL */
         unsigned n_indexes;
         const IndexInfo *indexes;
         int version_field; /* index of the uint64 that compare-and-set checks, or -1 */
+        Partition partition;
 };
 
 typedef enum Role {
@@ -69,6 +78,15 @@ typedef enum Access {
         ACCESS_INTERNAL,
 } Access;
 
+/* Which instance of its role runs a method: the primary of a shard, except for SCOPE_ANY. */
+typedef enum ScopeKind {
+        SCOPE_ANY,
+        SCOPE_CONVERSATION, /* of the conversation in scope_field */
+        SCOPE_DIRECT, /* of the direct conversation of the caller and the user in scope_field */
+        SCOPE_USER, /* of the caller */
+        SCOPE_USER_OF, /* of the user in scope_field */
+} ScopeKind;
+
 typedef struct MethodInfo {
         const char *name; /* "message.send" */
         Role role;
@@ -77,7 +95,8 @@ typedef struct MethodInfo {
         const char *http_path; /* "/v1/conversations/{conversation}/messages" */
         unsigned http_status; /* of success */
         bool idempotent;
-        int shard_field; /* index of the request field that picks the shard, or -1 */
+        ScopeKind scope_kind;
+        int scope_field; /* index of a required string of the request, or -1 */
         const MessageInfo *request, *response;
 } MethodInfo;
 

@@ -56,6 +56,8 @@ def check_field(message, field, problems):
         complain('make_id needs a single string field outside a oneof')
     if rules.required and field.oneof is not None:
         complain('required makes no sense for one member of a oneof')
+    if rules.private and (rules.required or rules.make_id):
+        complain('private: a client cannot fill it in, so it is neither required nor made at the edge')
 
 
 def check_recursion(message, outer, problems):
@@ -88,6 +90,9 @@ def check_record(message, problems):
                 complain(f'{what}: {name} must be a single scalar')
         if not fields:
             complain(f'{what} has no fields')
+    first = message.index_of(record.key[0]) if record.key else None
+    if first is not None and not message.fields[first].is_string:
+        complain(f'key: {record.key[0]} is the partition, so it must be a string')
     for index in record.indexes:
         if index.name in names or not re.fullmatch(r'[a-z][a-z0-9_]*', index.name):
             complain(f'"{index.name}" is no index name, or is used twice')
@@ -126,16 +131,35 @@ def check_methods(schema, problems):
         if not method.request or not method.response:
             complain('request and response must be defined under proto/stonechat')
             continue
-        if method.shard_by:
-            index = method.request.index_of(method.shard_by)
-            if index is None or not method.request.fields[index].is_string or method.request.fields[index].repeated:
-                complain(f'shard_by: {method.request.name} has no string field {method.shard_by}')
-            elif not method.request.fields[index].rules.required:
-                complain(f'shard_by: {method.shard_by} must be required')
+        check_scope(method, complain)
         if method.verb:
             check_route(method, routes, complain)
         if method.access != 'internal':
             check_limits(method.request, [], complain)
+            check_private(method.request, complain)
+
+
+def check_scope(method, complain):
+    if not method.scope or not method.scope_is_true:
+        complain('scope: needs one: which instance of its role runs it?')
+        return
+    if method.scope != 'any' and method.role != 'group':
+        complain(f'scope: {method.scope} needs shards, and only ROLE_GROUP has them')
+    if method.scope in ('user', 'direct') and method.access != 'user':
+        complain(f'scope: {method.scope} needs a caller who is signed in, so ACCESS_USER')
+    if method.scope_field:
+        index = method.request.index_of(method.scope_field)
+        field = method.request.fields[index] if index is not None else None
+        if not field or not field.is_string or field.repeated:
+            complain(f'scope: {method.request.name} has no string field {method.scope_field}')
+        elif not field.rules.required:
+            complain(f'scope: {method.scope_field} must be required')
+
+
+def check_private(request, complain):
+    for field in request.fields:
+        if field.rules.private:
+            complain(f'{request.name}.{field.name} is private, so no client can send it')
 
 
 def check_route(method, routes, complain):

@@ -19,6 +19,7 @@ FLOATS = {Proto.TYPE_FLOAT, Proto.TYPE_DOUBLE}
 ROLES = ['none', 'api', 'socket', 'group', 'arbiter']
 HANDLER_ROLES = ['api', 'group']  # those with a generated table of handlers
 ACCESSES = ['user', 'public', 'internal']
+PARTITIONS = ['none', 'user', 'conversation']
 VERBS = {'GET', 'POST', 'PUT', 'PATCH', 'DELETE'}
 
 
@@ -98,6 +99,11 @@ class Message:
     def name(self):
         return self.full_name.removeprefix('stonechat.v1.').removeprefix('stonechat.')
 
+    @property
+    def shown_fields(self):
+        """Those that a client sees."""
+        return [f for f in self.fields if not f.rules.private]
+
     def index_of(self, name):
         """The index in protobuf-c's descriptor->fields, which is sorted by tag; None if there is none."""
         return next((i for i, f in enumerate(self.fields) if f.name == name), None)
@@ -123,7 +129,11 @@ class Method:
         self.role, self.access = ROLES[rules.role], ACCESSES[rules.access]
         self.verb, _, self.path = rules.http.partition(' ')
         self.status = rules.http_status or 200
-        self.idempotent, self.shard_by = rules.idempotent, rules.shard_by
+        self.idempotent, self.hot = rules.idempotent, rules.hot
+        self.scope = rules.scope.WhichOneof('kind')  # None: not given
+        value = getattr(rules.scope, self.scope) if self.scope else None
+        self.scope_field = value if isinstance(value, str) else None
+        self.scope_is_true = bool(value)
         self.c_name = rules.name.replace('.', '_')
         self.path_fields = re.findall(r'{(\w+)}', self.path)
 

@@ -75,7 +75,7 @@ def field_schema(field):
 
 
 def message_schema(message, without=()):
-    fields = [f for f in message.fields if f.name not in without]
+    fields = [f for f in message.shown_fields if f.name not in without]
     result = {'type': 'object', 'properties': {f.name: field_schema(f) for f in fields}}
     if message.comment and not without:
         result['description'] = message.comment
@@ -133,7 +133,7 @@ def used_messages(schema):
             return
         if itself and not message.is_map_entry:
             found[message.full_name] = message
-        for field in message.fields:
+        for field in message.shown_fields:
             if field.message:
                 visit(field.message)
 

@@ -59,14 +59,14 @@ def rules_text(field):
 
 
 def field_table(message):
-    if not message.fields:
+    if not message.shown_fields:
         yield 'No fields.\n'
         return
     yield '| field | type | rules | |\n|---|---|---|---|'
-    for field in message.fields:
+    for field in message.shown_fields:
         notes = field.comment
-        if field.oneof is not None and sum(f.oneof == field.oneof for f in message.fields) > 1:
-            others = [f'`{f.name}`' for f in message.fields if f.oneof == field.oneof and f is not field]
+        if field.oneof is not None and sum(f.oneof == field.oneof for f in message.shown_fields) > 1:
+            others = [f'`{f.name}`' for f in message.shown_fields if f.oneof == field.oneof and f is not field]
             notes = f'{notes} Not together with {", ".join(others)}.'.strip()
         cells = [f'`{field.name}`', type_name(field), rules_text(field), notes]
         yield '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'

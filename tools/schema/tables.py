@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the C tables whose shape is src/proto/schema.h, and the lists of handlers."""
-from .model import HANDLER_ROLES
+from .model import HANDLER_ROLES, PARTITIONS
 
 HEAD = '/* SPDX-License-Identifier: Apache-2.0 */\n/* Made by tools/generate-schema from proto/: change it there. */\n'
 
@@ -46,7 +46,7 @@ def field_info(field):
     key = c_string(f',"{field.name}":')
     parts = [f'.json_key = {key}', f'.json_key_size = {len(field.name) + 4}']
     rules = field.rules
-    for flag in ('required', 'secret', 'raw_json', 'identifier', 'make_id'):
+    for flag in ('required', 'secret', 'raw_json', 'identifier', 'make_id', 'private'):
         if getattr(rules, flag):
             parts.append(f'.{flag} = true')
     if field.is_map:
@@ -85,6 +85,7 @@ def record_tables(message):
         yield f'        .n_indexes = {len(record.indexes)},'
         yield f'        .indexes = {lower}__indexes,'
     yield f'        .version_field = {version},'
+    yield f'        .partition = PARTITION_{PARTITIONS[record.partition].upper()},'
     yield '};'
 
 
@@ -115,8 +116,9 @@ def method_table(method):
         yield f'        .http_path = {c_string(method.path)},'
         yield f'        .http_status = {method.status},'
     yield f'        .idempotent = {c_bool(method.idempotent)},'
-    shard = method.request.index_of(method.shard_by) if method.shard_by else -1
-    yield f'        .shard_field = {shard},'
+    field = method.request.index_of(method.scope_field) if method.scope_field else -1
+    yield f'        .scope_kind = SCOPE_{method.scope.upper()},'
+    yield f'        .scope_field = {field},'
     yield f'        .request = &{info_name(method.request)},'
     yield f'        .response = &{info_name(method.response)},'
     yield '};'
@@ -156,21 +158,33 @@ def handlers(schema):
     yield HEAD + '#pragma once\n\n/* One for every method: its role defines them. */\n'
     yield '#include "schema-tables.h"\n#include "service/call.h"\n'
     for method in sorted(schema.methods, key=lambda m: m.name):
-        yield f'void handle_{method.c_name}(Call *call, const {method.request.names.type} *request);'
+        if method.hot:
+            yield f'void handle_{method.c_name}(Call *call, const {method.request.names.type} *request);'
+        else:
+            yield (f'int handle_{method.c_name}(Call *call, const {method.request.names.type} *request, '
+                   f'{method.response.names.type} *response);')
 
 
 def bindings(schema, role):
-    """A table of handlers with their requests' types taken off: by a function, as a cast of the function
+    """A table of handlers with the types of their messages taken off: by a function, as a cast of the function
     pointer would be undefined."""
     methods = sorted((m for m in schema.methods if m.role == role), key=lambda m: m.name)
     yield HEAD + '#include "service-handlers.h"\n#include "service/dispatcher.h"\n'
     for method in methods:
-        yield (f'static void call_{method.c_name}(Call *call, const ProtobufCMessage *request) {{\n'
-               f'        handle_{method.c_name}(call, (const {method.request.names.type} *)request);\n'
-               '}\n')
+        request, response = method.request.names.type, method.response.names.type
+        if method.hot:
+            yield (f'static void call_{method.c_name}(Call *call, const ProtobufCMessage *request) {{\n'
+                   f'        handle_{method.c_name}(call, (const {request} *)request);\n'
+                   '}\n')
+        else:
+            yield (f'static int call_{method.c_name}(\n'
+                   '        Call *call, const ProtobufCMessage *request, ProtobufCMessage *response) {\n'
+                   f'        return handle_{method.c_name}(call, (const {request} *)request, ({response} *)response);\n'
+                   '}\n')
     yield f'const MethodBinding {role}_methods[] = {{'
     for method in methods:
-        yield f'        {{&method_{method.c_name}, call_{method.c_name}}},'
+        member = 'hot_handler' if method.hot else 'handler'
+        yield f'        {{.method = &method_{method.c_name}, .{member} = call_{method.c_name}}},'
     yield '        {},\n};'
 
 

@@ -111,6 +111,8 @@ static ProtobufCMessage *random_message(Random *random, Arena *arena, const Mess
                 uint32_t *which = (uint32_t *) ((uint8_t *) message + field->quantifier_offset);
                 bool oneof = field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF;
 
+                if (info->fields[i].private) /* JSON has none of it */
+                        continue;
                 if (random_next(random) % 3 == 0 || (oneof && *which != 0))
                         continue;
                 if (field->label == PROTOBUF_C_LABEL_REPEATED) {

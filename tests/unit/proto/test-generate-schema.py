@@ -27,12 +27,13 @@ def service(*methods):
     return REQUEST + 'service S {\n' + ''.join(methods) + '}\n'
 
 
-GOOD = 'name: "thing.do" role: ROLE_API http: "GET /v1/things/{id}"'
+GOOD = 'name: "thing.do" role: ROLE_API scope: {any: true} http: "GET /v1/things/{id}"'
+SHARDED = 'name: "thing.do" role: ROLE_GROUP '
 
 
 class Generator(unittest.TestCase):
-    def generate(self, definitions):
-        """What the generator says about one more .proto file, or None if it likes it."""
+    def generate(self, definitions, made=None):
+        """What the generator says about one more .proto file, or None if it likes it; `made` gets the files."""
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             (folder / 'stonechat/v1').mkdir(parents=True)
@@ -43,6 +44,8 @@ class Generator(unittest.TestCase):
                             f'--descriptor_set_out={folder}/all.pb', 'stonechat/v1/extra.proto'], check=True)
             run = subprocess.run([generator, '--version', '1', folder / 'all.pb', folder],
                                  capture_output=True, text=True, check=False)
+            if made is not None:
+                made |= {path.name: path.read_text() for path in folder.iterdir() if path.suffix in ('.c', '.h', '.json', '.md')}
             return None if run.returncode == 0 else run.stderr
 
     def refuses(self, definitions, expected):
@@ -58,8 +61,6 @@ class Generator(unittest.TestCase):
         for options, expected in [
                 (GOOD.replace('thing.do', 'Thing'), 'the name must look like'),
                 (GOOD.replace('ROLE_API', 'ROLE_SOCKET'), 'role must be one of'),
-                (GOOD + ' shard_by: "nothing"', 'shard_by: Req has no string field nothing'),
-                (GOOD + ' shard_by: "n"', 'shard_by: Req has no string field n'),
                 (GOOD.replace('{id}', '{nothing}'), 'has no single, required, scalar field nothing'),
                 (GOOD.replace('{id}', '{n}'), 'has no single, required, scalar field n'),
                 (GOOD.replace('GET', 'FETCH'), 'is not "VERB /path/{field}"'),
@@ -69,6 +70,48 @@ class Generator(unittest.TestCase):
                 self.refuses(service(method(options)), expected)
         self.refuses(service(method(GOOD, comment='')), 'needs a comment')
         self.refuses(service('// Does it.\n rpc Do(Req) returns (Res);\n'), 'has no (method) option')
+
+    def test_scopes(self):
+        for options in ('scope: {any: true}', 'scope: {conversation: "id"}', 'scope: {direct: "id"}', 'scope: {user: true}',
+                        'scope: {user_of: "id"} access: ACCESS_INTERNAL'):
+            with self.subTest(options=options):
+                self.assertIsNone(self.generate(service(method(SHARDED + options))))
+        for options, expected in [
+                (SHARDED, 'scope: needs one'),
+                (GOOD.replace('scope: {any: true}', ''), 'scope: needs one'),
+                (SHARDED + 'scope: {}', 'scope: needs one'),
+                (SHARDED + 'scope: {any: false}', 'scope: needs one'),
+                (SHARDED + 'scope: {conversation: ""}', 'scope: needs one'),
+                (SHARDED + 'scope: {conversation: "nothing"}', 'scope: Req has no string field nothing'),
+                (SHARDED + 'scope: {direct: "n"}', 'scope: Req has no string field n'),
+                (SHARDED + 'scope: {user_of: "other"}', 'scope: other must be required'),
+                (SHARDED + 'scope: {user: true} access: ACCESS_PUBLIC', 'scope: user needs a caller who is signed in'),
+                (SHARDED + 'scope: {direct: "id"} access: ACCESS_INTERNAL', 'scope: direct needs a caller who is signed in'),
+                (GOOD.replace('any: true', 'user: true'), 'scope: user needs shards')]:
+            with self.subTest(options=options):
+                self.refuses(service(method(options)).replace(
+                    'uint32 n = 2;', 'uint32 n = 2; string other = 3 [(rules) = {max_size: 9}];'), expected)
+
+    def test_private(self):
+        private = 'uint32 n = 2 [(rules) = {private: true}];'
+        self.refuses(service(method(GOOD)).replace('uint32 n = 2;', private), 'Req.n is private, so no client can send it')
+        internal = 'name: "thing.do" role: ROLE_API scope: {any: true} access: ACCESS_INTERNAL'
+        self.assertIsNone(self.generate(service(method(internal)).replace('uint32 n = 2;', private)))
+        self.refuses('message M { uint32 n = 2 [(rules) = {private: true required: true}]; }\n', 'private: a client cannot')
+
+    def test_what_is_made(self):
+        shown = service(method(GOOD), method(GOOD.replace('thing.do', 'thing.hot').replace('things', 'hot') + ' hot: true', name='Hot'))
+        shown = shown.replace('message Res {}', 'message Res { uint32 seen = 1; uint32 unseen = 2 [(rules) = {private: true}]; }')
+        made = {}
+        self.assertIsNone(self.generate(shown, made))
+        self.assertIn('int handle_thing_do(Call *call, const Sc__Req *request, Sc__Res *response);', made['service-handlers.h'])
+        self.assertIn('void handle_thing_hot(Call *call, const Sc__Req *request);', made['service-handlers.h'])
+        self.assertIn('{.method = &method_thing_do, .handler = call_thing_do},', made['methods-api.c'])
+        self.assertIn('{.method = &method_thing_hot, .hot_handler = call_thing_hot},', made['methods-api.c'])
+        for page in ('openapi.json', 'api-reference.md'):
+            self.assertIn('seen', made[page])
+            self.assertNotIn('unseen', made[page])
+        self.assertIn('.private = true', made['schema-tables.c'])
 
     def test_duplicates(self):
         other = GOOD.replace('thing.do', 'thing.other')
@@ -107,11 +150,12 @@ class Generator(unittest.TestCase):
                 ('table: "rows"', 'the record has no key'),
                 ('table: "rows" key: "nothing"', 'key: there is no field nothing'),
                 ('table: "rows" key: "list"', 'key: list must be a single scalar'),
+                ('table: "rows" key: "n"', 'key: n is the partition, so it must be a string'),
                 ('table: "rows" key: "id" indexes: {name: "i" fields: "nothing"}', 'index i: there is no field nothing'),
                 ('table: "rows" key: "id" indexes: {name: "i"}', 'index i has no fields'),
                 ('table: "rows" key: "id" version_field: "id"', 'version_field: id must be a uint64 field')]:
             with self.subTest(options=options):
-                self.refuses(f'message M {{ option (record) = {{{options}}}; string id = 1; repeated string list = 2; }}\n',
+                self.refuses(f'message M {{ option (record) = {{{options}}}; string id = 1; repeated string list = 2; uint32 n = 3; }}\n',
                              expected)
 
     def test_enums(self):

@@ -31,12 +31,20 @@ static void test_method(void **state) {
         assert_string_equal(send->http_path, "/v1/conversations/{conversation}/messages");
         assert_int_equal(send->http_status, 201);
         assert_true(send->idempotent);
-        assert_string_equal(send->request->descriptor->fields[send->shard_field].name, "conversation");
+        assert_int_equal(send->scope_kind, SCOPE_CONVERSATION);
+        assert_string_equal(send->request->descriptor->fields[send->scope_field].name, "conversation");
         assert_ptr_equal(send->request, &sc__send_request__info);
         assert_ptr_equal(send->response, &sc__send_response__info);
         assert_int_equal(method_session_check.access, ACCESS_INTERNAL);
         assert_null(method_session_check.http_verb);
-        assert_int_equal(method_user_me.shard_field, -1);
+        assert_int_equal(method_user_me.scope_kind, SCOPE_ANY);
+        assert_int_equal(method_user_me.scope_field, -1);
+        assert_int_equal(method_conversation_open_direct.scope_kind, SCOPE_DIRECT);
+        assert_int_equal(method_conversation_list.scope_kind, SCOPE_USER);
+        assert_int_equal(method_inbox_join.scope_kind, SCOPE_USER_OF);
+        assert_int_equal(sc__user__info.record->partition, PARTITION_USER);
+        assert_int_equal(sc__member__info.record->partition, PARTITION_CONVERSATION);
+        assert_int_equal(sc__intent__info.record->partition, PARTITION_NONE);
         assert_int_equal(method_user_me.http_status, 200);
 }
 
