@@ -9,14 +9,16 @@
  *      int handle_user_get(Call *call, const Sc__UserGetRequest *request, Sc__Profile *response);
  *
  * It runs on a fiber of its own, sees a checked request and who asks, fills in the response (which is
- * initialised; what it points at lives in call->arena or longer than the handler) and returns 0. To refuse it
- * returns call_refuse(call, ERROR_…, "detail"); any other negative errno is an error of our own layers, which
- * is logged and mapped (call_code_of_errno()). The call is cancelled when the caller has gone, when its
- * deadline has passed, and when the role stops: then whatever waits returns -ECANCELED or -ETIMEDOUT.
+ * initialised; what it points at lives in call->arena or longer than the handler) and returns 0. To refuse
+ * it returns call_refuse(call, ERROR_…, "detail"); any other negative errno is an error of our own layers,
+ * which is logged and mapped (call_code_of_errno()). The call is cancelled when the caller has gone, when
+ * its deadline has passed, and when the role stops: then whatever waits returns -ECANCELED or -ETIMEDOUT.
  *
  * Methods that are hot (`hot` in the .proto) have no fiber: void handle_message_send(Call *, const
- * Sc__SendRequest *) is called from the loop and answers, now or later, with call_return() or call_fail(). */
+ * Sc__SendRequest *) is called from the loop and answers, now or later, with call_return() or call_fail().
+ */
 
+#include <sys/queue.h>
 #include <systemd/sd-event.h>
 
 #include "fiber/fiber.h"
@@ -59,6 +61,10 @@ struct Call {
         Fiber *fiber; /* that runs the handler, or waits to; NULL: none yet, or hot */
         Sc__ErrorCode refusal; /* what call_refuse() was given */
         const char *detail; /* likewise, in the arena */
+
+        /* Of the dispatcher. */
+        LIST_ENTRY(Call) underway; /* while it runs on a fiber, waits for one, or waits for another role */
+        void (*cancel)(Call *call, int r); /* set meanwhile */
 };
 
 /* An empty call whose arena may grow to arena_limit bytes; NULL when out of memory. The surface fills in the
@@ -78,14 +84,14 @@ int call_set_caller(Call *call, const Sc__Caller *caller);
 /* `return call_refuse(call, ERROR_NOT_FOUND, "…");` The detail names the field that is meant, or is "". */
 int call_refuse(Call *call, Sc__ErrorCode code, const char *format, ...) _printf_(3, 4);
 
-/* Calls another method on behalf of the same caller, with the same trace and deadline, and waits. *ret is the
- * response, in the call's arena. CALL_REFUSED: that method's error is this call's now (a handler may look at
- * call->refusal and go on). May suspend; never from an internal call. */
+/* Calls another method on behalf of the same caller, with the same trace and deadline, and waits. *ret is
+ * the response, in the call's arena. CALL_REFUSED: that method's error is this call's now (a handler may
+ * look at call->refusal and go on). May suspend; never from an internal call. */
 int call_ask(Call *call, const MethodInfo *method, const ProtobufCMessage *request, void *ret);
 
 /* --- hot handlers, and surfaces --- */
 
-/* Both free the call. */
+/* All of them free the call. */
 void call_return(Call *call, const ProtobufCMessage *response);
 void call_fail(Call *call, Sc__ErrorCode code, const char *format, ...) _printf_(3, 4);
 /* From a negative errno of our own layers, logged with the trace when it is not the peer's doing. */
@@ -96,6 +102,7 @@ void call_fail_errno(Call *call, int r, const char *what);
  * ERROR_INTERNAL. */
 Sc__ErrorCode call_code_of_errno(int r);
 
-/* The caller has gone, or wants no answer: cancels the fiber that runs the call; done() is called all the
- * same. Nothing for hot methods. */
+/* The caller has gone, or wants no answer: cancels the fiber that runs the call, or forgets the request that
+ * another role was sent. done() is called all the same, perhaps at once. Nothing for hot methods of our own.
+ */
 void call_cancel(Call *call);

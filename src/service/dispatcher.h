@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Brings a call to its handler: our own, or by the internal RPC to the role that owns the method, on the
- * host that the routes name. Serves our own methods to the other roles. */
+/* Brings a call to its handler: our own, on a fiber or (hot ones) from the loop, or by the internal RPC to
+ * the role that owns the method, on the host that the routes name for the method's scope. Serves our own
+ * methods to the other roles.
+ *
+ * Every call has a deadline: its own, or `timeout_usec` from now. It is passed on with the time that is
+ * left. A call whose caller has gone is cancelled, be it on a fiber, waiting for one, or waiting for another
+ * role. */
 
 #include "bus/bus.h"
 #include "conf/conf.h"
@@ -10,11 +15,10 @@
 #include "service/call.h"
 #include "service/routes.h"
 
-typedef struct Dispatcher Dispatcher;
-
 typedef struct MethodBinding {
         const MethodInfo *method;
-        void (*handler)(Call *call, const ProtobufCMessage *request);
+        int (*handler)(Call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
+        void (*hot_handler)(Call *call, const ProtobufCMessage *request); /* instead, of a hot method */
 } MethodBinding;
 
 /* The generated tables, sentinel {}. */
@@ -25,12 +29,15 @@ int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const Meth
         uint64_t timeout_usec);
 /* What becomes Call.role of the calls that our own handlers get. */
 void dispatcher_set_role(Dispatcher *dispatcher, void *role);
-/* Fails every call that waits for another role. */
+/* Fails every call that waits for another role. No fiber may be left: see dispatcher_stop_serving(). */
 Dispatcher *dispatcher_free(Dispatcher *dispatcher);
 DEFINE_CLEANUP(Dispatcher *, dispatcher_free);
 
+/* The pool that calls run on, for whatever else of the role runs on fibers. */
+FiberPool *dispatcher_fibers(Dispatcher *dispatcher);
+
 /* Checks the request's rules and access, then hands the call on; it is answered by its done(), perhaps at
- * once. */
+ * once. From the loop, or from a fiber. */
 void dispatcher_dispatch(Dispatcher *dispatcher, Call *call);
 
 /* A call of this role's own to another (or the same) role, e.g. group asking api for a user. The request is
@@ -38,11 +45,35 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call);
 int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const ProtobufCMessage *request,
         const Trace *trace, const Sc__Caller *caller, CallDone done, void *userdata);
 
+/* The delivery of an intent (service/intents.h). Strings and memory are the caller's, until it returns. */
+typedef struct DispatcherDelivery {
+        const MethodInfo *method;
+        const void *request; /* packed */
+        size_t request_size;
+        const char *source; /* the partition it comes from */
+        uint64_t number;
+        const char *target; /* the partition it is for: picks the shard */
+        const Trace *trace; /* NULL: none */
+        uint64_t timeout_usec; /* 0: the dispatcher's */
+} DispatcherDelivery;
+
+typedef struct DispatcherOutcome {
+        Sc__ErrorCode code; /* ERROR_NONE: done; schema_error(code)->temporary: try again later */
+        char detail[160];
+} DispatcherOutcome;
+
+/* Brings the request to its target and waits for the answer, on a fiber: 0 and *ret, whatever was answered
+ * (ERROR_UNAVAILABLE, ERROR_TIMEOUT and ERROR_OVERLOADED may be our own), or what this fiber was cancelled
+ * with; then nothing is known. A request that does not unpack is ERROR_INVALID_ARGUMENT. */
+int dispatcher_deliver(Dispatcher *dispatcher, const DispatcherDelivery *delivery, DispatcherOutcome *ret);
+
 /* Serves our methods on an activated RPC socket; takes the fd. `peer_gone` may be NULL. */
 int dispatcher_serve(
         Dispatcher *dispatcher, int listen_fd, void (*peer_gone)(RpcConnection *peer, void *role));
 /* Takes no more requests from other roles, who send them again to whoever serves next; `drained` is called
  * once, when all that were taken are answered, perhaps at once. */
 void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), void *userdata);
-/* Disconnects the other roles, so that no request reaches a role that is being freed. */
+/* Disconnects the other roles, refuses calls from now on with ERROR_UNAVAILABLE, and cancels all fibers.
+ * Those that wait for a write go on when it completes, so a role that ends calls this first, then closes its
+ * store, and frees what handlers use after that: no fiber is left then. */
 void dispatcher_stop_serving(Dispatcher *dispatcher);

@@ -188,14 +188,14 @@ const Route *routes_all(const Routes *routes, size_t *ret_n) {
         return routes->routes ?: &routes->local;
 }
 
-const char *routes_address(const Routes *routes, Role role, const char *conversation) {
+const char *routes_address(const Routes *routes, Role role, const char *key) {
         size_t n;
         const Route *all = routes_all(routes, &n);
 
         if (role != ROLE_GROUP)
                 return routes->addresses[role];
-        if (conversation) {
-                unsigned shard = shard_of(conversation, SHARDS_DEFAULT);
+        if (key) {
+                unsigned shard = shard_of(key, SHARDS_DEFAULT);
                 for (size_t i = 0; i < n; i++)
                         if (shard >= all[i].first_shard && shard <= all[i].last_shard)
                                 return all[i].address;

@@ -30,8 +30,8 @@ int routes_new(Routes **ret, sd_bus *bus, void (*changed)(void *userdata), void 
 Routes *routes_free(Routes *routes);
 DEFINE_CLEANUP(Routes *, routes_free);
 
-/* The address of the role, for shard methods the primary of that conversation's shard; owned by routes,
- * valid until they change. */
-const char *routes_address(const Routes *routes, Role role, const char *conversation);
+/* The address of the role, for the group role of the primary of the shard of `key`, a conversation or a user
+ * (NULL: of any); owned by routes, valid until they change. */
+const char *routes_address(const Routes *routes, Role role, const char *key);
 /* All of them, for a gateway that talks to every primary. */
 const Route *routes_all(const Routes *routes, size_t *ret_n);
