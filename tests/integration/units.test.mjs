@@ -20,7 +20,7 @@ describe('units', () => {
   const health = () => request(host.api, 'GET', '/healthz');
 
   it('have nothing that systemd-analyze verify would mention', async () => {
-    const done = await host.exec('/bin/bash', '-c', 'systemd-analyze verify --man=no /lib/systemd/system/stonechat* 2>&1');
+    const done = await host.exec('/bin/bash', '-c', 'systemd-analyze verify --man=no /lib/systemd/system/stonechat*.{target,slice,socket,service,timer} 2>&1');
     assert.equal(done.stdout, '');
     assert.equal(done.code, 0);
   });
@@ -31,6 +31,18 @@ describe('units', () => {
       assert.equal(done.code, 0, done.stdout);
     });
   }
+
+  it('share the sandbox, and the roles also the watchdog and restarts', async () => {
+    const shared = '/lib/systemd/system/stonechat-.service.d';
+    const once = ['stonechat-job@integrity-check.service', 'stonechat-keys.service'];
+    for (const unit of [...UNITS, ...once]) {
+      const dropIns = (await host.property(unit, 'DropInPaths')).split(' ').map((path) => path.replace(/^\/usr/, ''));
+      assert.ok(dropIns.includes(`${shared}/10-sandbox.conf`), unit);
+      assert.equal(dropIns.includes(`${shared}/10-supervision.conf`), UNITS.includes(unit), unit);
+      assert.equal(await host.property(unit, 'Restart'), UNITS.includes(unit) ? 'on-failure' : 'no', unit);
+      assert.equal(await host.property(unit, 'RestrictAddressFamilies'), 'AF_UNIX', unit);
+    }
+  });
 
   it('are all up after enable --now of the target, and nothing has failed', async () => {
     for (const unit of ['stonechat.target', ...SOCKETS, ...UNITS, ...TIMERS]) assert.equal(await state(unit), 'active', unit);
