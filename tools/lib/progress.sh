@@ -63,7 +63,7 @@ step() {
 
 need_root() {
         if ((EUID != 0)); then
-                printf '%s: needs root: it installs packages and boots a host in namespaces. Run: sudo %s\n' "$1" "$1" >&2
+                printf '%s: run this as root: it installs packages and boots a host in namespaces\n' "$1" >&2
                 exit 1
         fi
 }
