@@ -46,9 +46,23 @@ void arena_done(Arena *arena) {
                 next = block->next;
                 free(block);
         }
-        arena->blocks = NULL;
+        arena->blocks = arena->last = NULL;
         arena->used = 0;
         arena->exhausted = false;
+}
+
+void arena_adopt(Arena *to, Arena *from) {
+        if (from->blocks) {
+                /* Behind the block in use, which has room left. */
+                ArenaBlock **place = to->blocks ? &to->blocks->next : &to->blocks;
+                from->last->next = *place;
+                if (!*place)
+                        to->last = from->last;
+                *place = from->blocks;
+        }
+        from->blocks = from->last = NULL;
+        from->used = 0;
+        from->exhausted = false;
 }
 
 static ArenaBlock *block_new(size_t size) {
@@ -73,6 +87,8 @@ static ArenaBlock *add_block(Arena *arena, size_t size) {
                 return NULL;
         ArenaBlock **place = alone && current ? &current->next : &arena->blocks;
         block->next = *place;
+        if (!*place)
+                arena->last = block;
         return *place = block;
 }
 

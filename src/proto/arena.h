@@ -17,7 +17,7 @@ typedef struct ArenaBlock ArenaBlock;
 
 typedef struct Arena {
         ProtobufCAllocator allocator; /* allocates here; its free does nothing */
-        ArenaBlock *blocks;
+        ArenaBlock *blocks, *last; /* the one in use comes first */
         size_t used, limit; /* bytes handed out, and the most of them */
         bool exhausted; /* an allocation failed */
 } Arena;
@@ -27,6 +27,10 @@ void arena_init(Arena *arena, size_t limit);
 /* Frees all; the arena is empty then, and may be used again. */
 void arena_done(Arena *arena);
 #define _cleanup_arena_ _cleanup_(arena_done)
+
+/* Moves all that lies in `from` to `to`, where it stays as it is: without copying, and whatever the limit of
+ * `to`, against which it does not count. `from` is empty then, and may be used again. */
+void arena_adopt(Arena *to, Arena *from);
 
 /* Aligned for any type, uninitialised; NULL at the limit or out of memory. */
 void *arena_alloc(Arena *arena, size_t size);

@@ -9,6 +9,11 @@
 
 #include "store/record.h"
 #include "store/store.h"
+#include "util/work-queue.h"
+
+/* As those of store.h: from the loop, the arguments are valid during the call. */
+typedef void (*StoreDeleteEntriesDone)(int r, unsigned n, void *userdata);
+typedef void (*StoreCheckDone)(int r, const StoreCheck *check, Arena *arena, void *userdata);
 
 typedef enum OperationKind {
         OPERATION_WRITE,
@@ -35,11 +40,15 @@ typedef struct Extras {
         WriteItem *followers;
         size_t n_followers;
         /* Records of type Intent, one behind the other, all of the operation's partition; their number is
-         * the back end's to set: IntentCounter + 1, + 2, … which it raises to the last of them. */
+         * the back end's to set: IntentCounter + 1, + 2, … which it raises to the last of them
+         * (extras_number_intents()). */
         Value *intents;
         size_t n_intents;
         uint64_t last_intent; /* outcome */
 } Extras;
+
+/* Numbers the intents `last` + 1, + 2, … and sets last_intent. */
+void extras_number_intents(Extras *extras, uint64_t last);
 
 typedef struct ReadItem {
         const MessageInfo *info;
@@ -56,6 +65,7 @@ typedef TAILQ_HEAD(OperationList, Operation) OperationList;
 
 struct Operation {
         TAILQ_ENTRY(Operation) link;
+        WorkItem work; /* for queues of threads */
         OperationKind kind;
         int r;
         void *userdata;
@@ -63,7 +73,7 @@ struct Operation {
         /* 31 random bits: whatever record with a version field the operation inserts, puts or patches, its
          * version becomes OPERATION_VERSION(stored version or 0, name). */
         uint32_t name;
-        Arena arena; /* of what is read */
+        Arena arena; /* of what is read, `rows` included */
         union {
                 struct {
                         WriteItem guard;
@@ -87,7 +97,7 @@ struct Operation {
                         uint64_t last_seq;
                         unsigned limit;
                         unsigned n_deleted; /* outcome */
-                        void (*done)(int r, unsigned n, void *userdata);
+                        StoreDeleteEntriesDone done;
                 } delete_entries;
                 struct {
                         ReadItem *items;
@@ -98,12 +108,13 @@ struct Operation {
                 struct {
                         const char **findings; /* NULL-terminated; NULL if there are none */
                         uint64_t pages;
-                        void (*done)(int r, const StoreCheck *check, Arena *arena, void *userdata);
+                        StoreCheckDone done;
                 } check;
         };
 };
 
 #define OPERATION_NAME_BITS 31
+#define OPERATION_NAME_MASK ((1U << OPERATION_NAME_BITS) - 1)
 #define OPERATION_VERSION(version, name)                                                                    \
         ((((uint64_t) (version) >> OPERATION_NAME_BITS) + 1) << OPERATION_NAME_BITS | (name))
 

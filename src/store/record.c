@@ -24,7 +24,8 @@ bool value_equal(const Value *a, const Value *b) {
 }
 
 int record_check(const MessageInfo *info) {
-        if (!info->record)
+        if (!info->record || info->record->key.n_fields == 0 ||
+                info->descriptor->fields[info->record->key.fields[0]].type != PROTOBUF_C_TYPE_STRING)
                 return -EOPNOTSUPP;
         for (unsigned i = 0; i < info->descriptor->n_fields; i++)
                 if (info->descriptor->fields[i].label == PROTOBUF_C_LABEL_REPEATED)
@@ -61,6 +62,25 @@ int record_find_field(const MessageInfo *info, const char *name) {
                 if (streq(info->descriptor->fields[i].name, name))
                         return (int) i;
         return -ENOENT;
+}
+
+bool record_field_is_key(const MessageInfo *info, unsigned field) {
+        FOREACH_ARRAY(f, info->record->key.fields, info->record->key.n_fields)
+                if (*f == field)
+                        return true;
+        return false;
+}
+
+const char *record_partition(const MessageInfo *info, const ProtobufCMessage *record) {
+        const ProtobufCFieldDescriptor *field = &info->descriptor->fields[info->record->key.fields[0]];
+
+        if (field->type != PROTOBUF_C_TYPE_STRING)
+                return NULL;
+        return strempty(*CONST_MEMBER(char *, record, field->offset));
+}
+
+uint64_t record_version(const MessageInfo *info, const ProtobufCMessage *record) {
+        return *CONST_MEMBER(uint64_t, record, info->descriptor->fields[info->record->version_field].offset);
 }
 
 bool record_index_is_partial(const MessageInfo *info, const IndexInfo *index) {

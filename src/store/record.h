@@ -33,7 +33,8 @@ typedef struct Value {
 
 bool value_equal(const Value *a, const Value *b);
 
-/* -EOPNOTSUPP if the message is no record or has fields that cannot be stored. */
+/* -EOPNOTSUPP if the message is no record, or has fields that cannot be stored, or its key does not begin
+ * with a string, the partition. */
 int record_check(const MessageInfo *info);
 
 static inline size_t record_n_fields(const MessageInfo *info) {
@@ -45,6 +46,12 @@ ValueType record_field_type(const ProtobufCFieldDescriptor *field);
 bool record_field_is_nullable(const ProtobufCFieldDescriptor *field);
 /* The index of the field, or -ENOENT. */
 int record_find_field(const MessageInfo *info, const char *name);
+
+bool record_field_is_key(const MessageInfo *info, unsigned field);
+/* What the first field of the key holds; NULL if that is no string. */
+const char *record_partition(const MessageInfo *info, const ProtobufCMessage *record);
+/* What its version field holds, which it must have. */
+uint64_t record_version(const MessageInfo *info, const ProtobufCMessage *record);
 
 /* True if rows whose first field is the empty string stand outside the index: several of them may exist, and
  * scans of the index do not find them. So for unique indexes that begin with a string. */

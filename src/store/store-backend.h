@@ -5,8 +5,8 @@
  *
  * The store (store.c) checks and copies what is submitted, bounds it, and calls completions on the loop. A
  * back end owns threads and connections; it takes operations, sets r and the outcome, and hands each back
- * exactly once, from any thread. It hands those that have a partition back in the order in which it got them,
- * for each partition.
+ * exactly once, from any thread. It hands those that have a partition back in the order in which it got
+ * them, for each partition.
  *
  * Back ends are modules, so that a daemon maps only the library it uses: store_open() loads
  * STONECHAT_MODULE_DIRECTORY/store-KIND.so (an environment variable of that name, for the build tree, comes
@@ -30,6 +30,7 @@ typedef struct BackendClass {
 } BackendClass;
 
 #define STORE_BACKEND_SYMBOL "store_backend_class"
+extern const BackendClass store_backend_class __attribute__((visibility("default")));
 
 /* store_open() takes this one for its kind instead of a module. */
 void store_register_backend(const BackendClass *class);

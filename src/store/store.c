@@ -1,77 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/store.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <sys/eventfd.h>
 
+#include "schema-tables.h"
 #include "store/store-backend.h"
-#include "util/fd-util.h"
+#include "store/store-module.h"
+#include "store/store-submit.h"
 #include "util/string-util.h"
 
-static const BackendClass *const backend_classes[] = {&sqlite_backend_class};
+/* What every store has beside its owner's records. */
+static const MessageInfo *const common_records[] = {
+        &sc__intent__info,
+        &sc__intent_counter__info,
+        &sc__received__info,
+};
 
 struct Store {
         const BackendClass *class;
         Backend *backend;
+        const MessageInfo **records; /* NULL-terminated */
         const MessageInfo *message_info; /* of Sc__Message, if the schema has it */
-        sd_event_source *source;
-        int event_fd; /* readable: something is in finished */
+        WorkReturn *back;
         unsigned max_queued, n_queued;
         bool closing;
         uint64_t n_reads, n_writes;
-
-        pthread_mutex_t mutex;
-        OperationList finished; /* under the mutex */
 
         _Atomic uint64_t n_commits, commit_usec_last, commit_usec_max;
 };
 
 void store_finish(Store *store, OperationList *list) {
-        static const uint64_t one = 1;
+        WorkList items = TAILQ_HEAD_INITIALIZER(items);
 
-        pthread_mutex_lock(&store->mutex);
-        bool was_empty = TAILQ_EMPTY(&store->finished);
-        TAILQ_CONCAT(&store->finished, list, link);
-        bool wake = was_empty && !TAILQ_EMPTY(&store->finished);
-        pthread_mutex_unlock(&store->mutex);
-        /* Fails only when the counter is full, and then the loop is awake already. */
-        if (wake)
-                (void) !write(store->event_fd, &one, sizeof(one));
+        while (!TAILQ_EMPTY(list)) {
+                Operation *operation = TAILQ_FIRST(list);
+                TAILQ_REMOVE(list, operation, link);
+                TAILQ_INSERT_TAIL(&items, &operation->work, link);
+        }
+        work_return_push(store->back, &items);
 }
 
 void store_count_commit(Store *store, uint64_t usec) {
-        /* Only the writer counts, so load and store need not be one step. */
+        /* Only one thread counts, so load and store need not be one step. */
         atomic_fetch_add(&store->n_commits, 1);
         atomic_store(&store->commit_usec_last, usec);
         if (usec > atomic_load(&store->commit_usec_max))
                 atomic_store(&store->commit_usec_max, usec);
 }
 
-static void complete_finished(Store *store) {
-        OperationList list = TAILQ_HEAD_INITIALIZER(list);
+static void on_finished(WorkItem *item, void *userdata) {
+        _cleanup_(operation_freep) Operation *operation = CONTAINER_OF(item, Operation, work);
+        Store *store = userdata;
 
-        pthread_mutex_lock(&store->mutex);
-        TAILQ_CONCAT(&list, &store->finished, link);
-        pthread_mutex_unlock(&store->mutex);
-        while (!TAILQ_EMPTY(&list)) {
-                _cleanup_(operation_freep) Operation *operation = TAILQ_FIRST(&list);
-                TAILQ_REMOVE(&list, operation, link);
-                store->n_queued--;
-                operation_complete(operation);
-        }
+        store->n_queued--;
+        operation_complete(operation);
 }
 
-static int on_finished(_unused_ sd_event_source *source, int fd, _unused_ uint32_t revents, void *userdata) {
-        uint64_t count;
+/* --- opening and closing --- */
 
-        (void) !read(fd, &count, sizeof(count));
-        complete_finished(userdata);
-        return 0;
+static bool has_record(const MessageInfo *const *records, const MessageInfo *record) {
+        for (; *records; records++)
+                if (*records == record)
+                        return true;
+        return false;
 }
 
-static int check_records(Store *store, const MessageInfo *const *records) {
-        for (const MessageInfo *const *info = records; *info; info++) {
+static size_t count_records(const MessageInfo *const *records) {
+        size_t n = 0;
+
+        while (records[n])
+                n++;
+        return n;
+}
+
+/* The schema, with what every store has. */
+static int set_records(Store *store, const MessageInfo *const *records) {
+        size_t n = count_records(records);
+
+        store->records = new0(const MessageInfo *, n + ELEMENTSOF(common_records) + 1);
+        if (!store->records)
+                return -ENOMEM;
+        memcpy(store->records, records, n * sizeof(records[0]));
+        FOREACH_ARRAY(record, common_records, ELEMENTSOF(common_records))
+                if (!has_record(store->records, *record))
+                        store->records[n++] = *record;
+        FOREACH_ARRAY(info, store->records, n) {
                 int r = record_check(*info);
                 if (r < 0)
                         return r;
@@ -81,34 +94,26 @@ static int check_records(Store *store, const MessageInfo *const *records) {
         return 0;
 }
 
-static const BackendClass *find_class(const char *kind) {
-        FOREACH_ARRAY(class, backend_classes, ELEMENTSOF(backend_classes))
-                if (streq((*class)->kind, kind))
-                        return *class;
-        return NULL;
-}
-
 int store_open(Store **ret, sd_event *event, const StoreConfig *config) {
         _cleanup_(store_closep) Store *store = new0(Store, 1);
 
         if (!store)
                 return -ENOMEM;
-        pthread_mutex_init(&store->mutex, NULL);
-        TAILQ_INIT(&store->finished);
-        store->max_queued = config->max_queued;
-        store->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (store->event_fd < 0)
-                return -errno;
-        store->class = find_class(config->kind);
-        if (!store->class || config->n_readers == 0 || config->batch_operations == 0)
+        if (isempty(config->name) || config->n_readers == 0 || config->batch_operations == 0)
                 return -EINVAL;
-        int r = check_records(store, config->records);
+        store->max_queued = config->max_queued;
+        int r = store_find_backend(config->kind, &store->class);
         if (r < 0)
                 return r;
-        r = sd_event_add_io(event, &store->source, store->event_fd, EPOLLIN, on_finished, store);
+        r = set_records(store, config->records);
         if (r < 0)
                 return r;
-        r = store->class->open(&store->backend, store, config);
+        r = work_return_new(&store->back, event, on_finished, store);
+        if (r < 0)
+                return r;
+        StoreConfig complete = *config;
+        complete.records = store->records;
+        r = store->class->open(&store->backend, store, event, &complete);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(store);
@@ -121,16 +126,20 @@ Store *store_close(Store *store) {
         store->closing = true;
         if (store->backend)
                 store->class->close(store->backend);
-        complete_finished(store);
-        sd_event_source_disable_unref(store->source);
-        safe_close(store->event_fd);
-        pthread_mutex_destroy(&store->mutex);
+        if (store->back)
+                work_return_flush(store->back);
+        work_return_free(store->back);
+        free(store->records);
         free(store);
         return NULL;
 }
 
 bool store_is_alive(Store *store, uint64_t max_busy_usec) {
         return store->class->is_alive(store->backend, max_busy_usec);
+}
+
+bool store_is_connected(Store *store) {
+        return !store->class->is_connected || store->class->is_connected(store->backend);
 }
 
 void store_get_statistics(Store *store, StoreStatistics *ret) {
@@ -144,6 +153,22 @@ void store_get_statistics(Store *store, StoreStatistics *ret) {
         };
 }
 
+unsigned store_field(const MessageInfo *info, const char *name) {
+        int field = record_find_field(info, name);
+
+        assert_se(field >= 0);
+        return (unsigned) field;
+}
+
+const IndexInfo *store_index(const MessageInfo *info, const char *name) {
+        FOREACH_ARRAY(index, info->record->indexes, info->record->n_indexes)
+                if (streq(index->name, name))
+                        return index;
+        assert_se(false);
+}
+
+/* --- submissions --- */
+
 static int check_room(const Store *store) {
         if (store->closing)
                 return -ECANCELED;
@@ -156,31 +181,37 @@ static void submit(Store *store, Operation *operation, void *userdata) {
         store->class->submit(store->backend, operation);
 }
 
-int store_write(Store *store, const StoreWrite *writes, size_t n, StoreWriteDone done, void *userdata) {
+int store_submit_write(
+        Store *store, const StoreWrite *write, uint32_t *ret_name, StoreWriteDone done, void *userdata) {
         Operation *operation;
 
         int r = check_room(store);
         if (r < 0)
                 return r;
-        r = operation_new_write(&operation, writes, n);
+        r = operation_new_write(&operation, write);
         if (r < 0)
                 return r;
+        *ret_name = operation->name;
         operation->write.done = done;
         store->n_writes++;
         submit(store, operation, userdata);
         return 0;
 }
 
-int store_append(Store *store, const char *conversation, uint64_t after_seq, Sc__Message *const *messages,
-        size_t n, StoreAppendDone done, void *userdata) {
+int store_write_start(Store *store, const StoreWrite *write, StoreWriteDone done, void *userdata) {
+        uint32_t name;
+        return store_submit_write(store, write, &name, done, userdata);
+}
+
+int store_append_start(Store *store, const StoreAppend *append, StoreAppendDone done, void *userdata) {
         Operation *operation;
 
         if (!store->message_info)
-                return -EOPNOTSUPP;
+                return -EINVAL;
         int r = check_room(store);
         if (r < 0)
                 return r;
-        r = operation_new_append(&operation, store->message_info, conversation, after_seq, messages, n);
+        r = operation_new_append(&operation, store->message_info, append);
         if (r < 0)
                 return r;
         operation->append.done = done;
@@ -189,7 +220,25 @@ int store_append(Store *store, const char *conversation, uint64_t after_seq, Sc_
         return 0;
 }
 
-int store_read(Store *store, const StoreRead *reads, size_t n, StoreReadDone done, void *userdata) {
+int store_submit_delete_entries(Store *store, const char *conversation, uint64_t last_seq, unsigned limit,
+        StoreDeleteEntriesDone done, void *userdata) {
+        Operation *operation;
+
+        if (!store->message_info)
+                return -EINVAL;
+        int r = check_room(store);
+        if (r < 0)
+                return r;
+        r = operation_new_delete_entries(&operation, store->message_info, conversation, last_seq, limit);
+        if (r < 0)
+                return r;
+        operation->delete_entries.done = done;
+        store->n_writes++;
+        submit(store, operation, userdata);
+        return 0;
+}
+
+int store_read_start(Store *store, const StoreRead *reads, size_t n, StoreReadDone done, void *userdata) {
         Operation *operation;
 
         int r = check_room(store);
@@ -204,14 +253,7 @@ int store_read(Store *store, const StoreRead *reads, size_t n, StoreReadDone don
         return 0;
 }
 
-int store_get(Store *store, const MessageInfo *info, const ProtobufCMessage *key, StoreReadDone done,
-        void *userdata) {
-        const StoreRead read = {.info = info, .from = key, .n_prefix = info->record->key.n_fields};
-
-        return store_read(store, &read, 1, done, userdata);
-}
-
-int store_check(Store *store, StoreCheckDone done, void *userdata) {
+int store_submit_check(Store *store, StoreCheckDone done, void *userdata) {
         Operation *operation;
 
         int r = check_room(store);

@@ -7,10 +7,7 @@
  * never touches the job's memory otherwise: whoever submits a job keeps it alive until done(). The queue is
  * bounded: a full one refuses with -EBUSY, which surfaces answer as "overloaded". */
 
-#include <stdbool.h>
-#include <systemd/sd-event.h>
-
-#include "util/macro.h"
+#include "util/work-queue.h"
 
 typedef struct WorkerPool WorkerPool;
 
@@ -18,10 +15,10 @@ typedef struct WorkerJob WorkerJob;
 struct WorkerJob {
         void (*run)(WorkerJob *job);
         void (*done)(WorkerJob *job);
-        WorkerJob *next; /* the pool's */
+        WorkItem item; /* the pool's */
 };
 
-/* Starts n_threads with all signals blocked. */
+/* Starts n_threads, each of which carries out one job at a time. */
 int worker_pool_new(
         WorkerPool **ret, sd_event *event, const char *name, unsigned n_threads, unsigned max_queued);
 /* Runs what is queued to its end, joins the threads, and calls the remaining done()s. */

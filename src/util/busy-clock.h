@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Threads of a back end, and how long they have been busy. */
+/* How long a thread has been busy with one thing, for who watches it. */
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "util/time-util.h"
-
-/* Starts a thread with all signals blocked: they belong to the loop. */
-int thread_start(pthread_t *ret, const char *name, void *(*main)(void *userdata), void *userdata);
 
 typedef struct BusyClock {
         _Atomic uint64_t since_usec; /* 0: idle */
