@@ -4,15 +4,21 @@
 #include <ftw.h>
 #include <stdio.h>
 
+#include "store/record.h"
+#include "store/store-submit.h"
 #include "util/string-util.h"
 
 #define WAIT_SEC 30
 
 const MessageInfo *const fixture_records[] = {
         &sc__user__info,
+        &sc__credential__info,
         &sc__session__info,
         &sc__conversation__info,
+        &sc__conversation_head__info,
         &sc__member__info,
+        &sc__inbox_entry__info,
+        &sc__ended_session__info,
         &sc__message__info,
         NULL,
 };
@@ -22,7 +28,8 @@ FixtureConfig fixture_config = fixture_config_sqlite;
 StoreConfig fixture_config_sqlite(const Fixture *f) {
         return (StoreConfig){
                 .kind = "sqlite",
-                .path = f->path,
+                .name = FIXTURE_STORE_NAME,
+                .directory = f->directory,
                 .records = fixture_records,
                 .n_readers = 2,
                 .batch_operations = 64,
@@ -33,7 +40,7 @@ StoreConfig fixture_config_sqlite(const Fixture *f) {
 void fixture_new(Fixture *f) {
         *f = (Fixture){.directory = strdup("/tmp/store-test-XXXXXX")};
         assert_non_null(mkdtemp(f->directory));
-        f->path = format_string("%s/test.db", f->directory);
+        f->path = format_string("%s/" FIXTURE_STORE_NAME ".db", f->directory);
         assert_true(sd_event_new(&f->event) >= 0);
 }
 
@@ -104,66 +111,116 @@ static void count(Fixture *f, int r) {
         f->n_failed += r < 0;
 }
 
-void fixture_count_write(int r, size_t failed, void *userdata) {
+void fixture_count_write(int r, const StoreWritten *written, void *userdata) {
         count(userdata, r);
 }
 
-void fixture_count_append(int r, const StoreAppended *results, size_t n, uint64_t last_seq, void *userdata) {
+void fixture_count_append(int r, const StoreAppended *appended, void *userdata) {
         count(userdata, r);
 }
 
 typedef struct Waiting {
         bool done;
         int r;
-        size_t failed;
+        unsigned n;
+        StoreWritten written;
         Appended appended;
         Rows *rows;
         Checked checked;
 } Waiting;
 
-static void on_write(int r, size_t failed, void *userdata) {
+static void on_write(int r, const StoreWritten *written, void *userdata) {
         Waiting *w = userdata;
 
         w->r = r;
-        w->failed = failed;
+        w->written = *written;
         w->done = true;
 }
 
-int fixture_write(Fixture *f, const StoreWrite *writes, size_t n, size_t *ret_failed) {
+int fixture_write(Fixture *f, const StoreWrite *write, StoreWritten *ret) {
         Waiting w = {};
 
-        int r = store_write(f->store, writes, n, on_write, &w);
+        int r = store_write_start(f->store, write, on_write, &w);
         if (r < 0)
                 return r;
         fixture_wait(f, &w.done);
-        if (ret_failed)
-                *ret_failed = w.failed;
+        if (ret)
+                *ret = w.written;
         return w.r;
 }
 
-int fixture_write_one(Fixture *f, StoreVerb verb, const MessageInfo *info, const void *record) {
-        return fixture_write(f, &(StoreWrite){.verb = verb, .info = info, .record = record}, 1, NULL);
+int fixture_write_item(Fixture *f, const StoreItem *item, StoreWritten *ret) {
+        const StoreWrite write = {.partition = record_partition(item->info, item->record), .guard = *item};
+        return fixture_write(f, &write, ret);
 }
 
-static void on_append(int r, const StoreAppended *results, size_t n, uint64_t last_seq, void *userdata) {
+int fixture_write_one(Fixture *f, StoreVerb verb, const MessageInfo *info, const void *record) {
+        return fixture_write_item(f, &(StoreItem){.verb = verb, .info = info, .record = record}, NULL);
+}
+
+static Taken copy_taken(const Sc__Message *message) {
+        Taken taken = {.seq = message->seq, .created_at = message->created_at};
+
+        snprintf(taken.conversation, sizeof(taken.conversation), "%s", message->conversation);
+        snprintf(taken.sender, sizeof(taken.sender), "%s", message->sender);
+        snprintf(taken.client_msg_id, sizeof(taken.client_msg_id), "%s", message->client_msg_id);
+        if (message->body_case == SC__MESSAGE__BODY_TEXT)
+                snprintf(taken.text, sizeof(taken.text), "%s", message->text);
+        return taken;
+}
+
+static void on_append(int r, const StoreAppended *appended, void *userdata) {
         Waiting *w = userdata;
 
-        w->appended = (Appended){.r = r, .n = n, .last_seq = last_seq};
-        if (n > 0)
-                memcpy(w->appended.results, results,
-                        MIN(n, ELEMENTSOF(w->appended.results)) * sizeof(results[0]));
+        w->appended = (Appended){
+                .r = r,
+                .last_seq = appended->last_seq,
+                .last_intent = appended->last_intent,
+                .n_taken = appended->n_taken,
+        };
+        for (size_t i = 0; i < MIN(appended->n_taken, ELEMENTSOF(w->appended.taken)); i++)
+                w->appended.taken[i] = copy_taken(appended->taken[i]);
         w->done = true;
 }
 
-Appended fixture_append(
-        Fixture *f, const char *conversation, uint64_t after_seq, Sc__Message *const *messages, size_t n) {
+Appended fixture_append_all(Fixture *f, const StoreAppend *append) {
         Waiting w = {};
 
-        int r = store_append(f->store, conversation, after_seq, messages, n, on_append, &w);
+        int r = store_append_start(f->store, append, on_append, &w);
         if (r < 0)
                 return (Appended){.r = r};
         fixture_wait(f, &w.done);
         return w.appended;
+}
+
+Appended fixture_append(
+        Fixture *f, const char *conversation, uint64_t after_seq, Sc__Message *const *entries, size_t n) {
+        return fixture_append_all(f, &(StoreAppend){
+                                             .conversation = conversation,
+                                             .after_seq = after_seq,
+                                             .entries = entries,
+                                             .n = n,
+                                     });
+}
+
+static void on_deleted(int r, unsigned n, void *userdata) {
+        Waiting *w = userdata;
+
+        w->r = r;
+        w->n = n;
+        w->done = true;
+}
+
+int fixture_delete_entries(
+        Fixture *f, const char *conversation, uint64_t last_seq, unsigned limit, unsigned *ret) {
+        Waiting w = {};
+
+        int r = store_submit_delete_entries(f->store, conversation, last_seq, limit, on_deleted, &w);
+        if (r < 0)
+                return r;
+        fixture_wait(f, &w.done);
+        *ret = w.n;
+        return w.r;
 }
 
 Sc__Message fixture_message(
@@ -196,15 +253,13 @@ static ProtobufCMessage *copy_record(const ProtobufCMessage *record) {
         return copy;
 }
 
-static void on_read(int r, const StoreRows *rows, size_t n, void *userdata) {
+static void on_read(int r, const StoreRows *rows, size_t n, Arena *arena, void *userdata) {
         Waiting *w = userdata;
 
         w->r = r;
         w->done = true;
         for (size_t i = 0; i < n; i++) {
                 w->rows[i] = (Rows){.n = rows[i].n, .more = rows[i].more};
-                if (!rows[i].records)
-                        continue;
                 w->rows[i].records = calloc(rows[i].n + 1, sizeof(ProtobufCMessage *));
                 for (size_t k = 0; k < rows[i].n; k++)
                         w->rows[i].records[k] = copy_record(rows[i].records[k]);
@@ -214,7 +269,7 @@ static void on_read(int r, const StoreRows *rows, size_t n, void *userdata) {
 int fixture_read(Fixture *f, const StoreRead *reads, size_t n, Rows *ret) {
         Waiting w = {.rows = ret};
 
-        int r = store_read(f->store, reads, n, on_read, &w);
+        int r = store_read_start(f->store, reads, n, on_read, &w);
         if (r < 0)
                 return r;
         fixture_wait(f, &w.done);
@@ -229,12 +284,10 @@ void fixture_rows_done(Rows *rows) {
 }
 
 ProtobufCMessage *fixture_get(Fixture *f, const MessageInfo *info, const void *key) {
+        const StoreRead read = {.info = info, .from = key, .n_prefix = info->record->key.n_fields};
         Rows rows = {};
-        Waiting w = {.rows = &rows};
 
-        assert_int_equal(store_get(f->store, info, key, on_read, &w), 0);
-        fixture_wait(f, &w.done);
-        assert_int_equal(w.r, 0);
+        assert_int_equal(fixture_read(f, &read, 1, &rows), 0);
         assert_true(rows.n <= 1);
         ProtobufCMessage *record = rows.n > 0 ? rows.records[0] : NULL;
         free(rows.records);
@@ -262,21 +315,21 @@ uint64_t fixture_count_messages(Fixture *f, const char *conversation) {
         return n;
 }
 
-static void on_check(int r, const char *const *findings, uint64_t pages, void *userdata) {
+static void on_check(int r, const StoreCheck *check, Arena *arena, void *userdata) {
         Waiting *w = userdata;
 
-        w->checked = (Checked){.r = r, .pages = pages};
-        for (; findings[w->checked.n_findings]; w->checked.n_findings++)
+        w->checked = (Checked){.r = r, .pages = check->pages};
+        for (; check->findings[w->checked.n_findings]; w->checked.n_findings++)
                 ;
         if (w->checked.n_findings > 0)
-                snprintf(w->checked.first, sizeof(w->checked.first), "%s", findings[0]);
+                snprintf(w->checked.first, sizeof(w->checked.first), "%s", check->findings[0]);
         w->done = true;
 }
 
 Checked fixture_check(Fixture *f) {
         Waiting w = {};
 
-        int r = store_check(f->store, on_check, &w);
+        int r = store_submit_check(f->store, on_check, &w);
         if (r < 0)
                 return (Checked){.r = r};
         fixture_wait(f, &w.done);

@@ -14,16 +14,18 @@
 #include "schema-tables.h"
 #include "store/store.h"
 
+#define FIXTURE_STORE_NAME "test"
+
 typedef struct Fixture {
         sd_event *event;
         Store *store;
         char *directory;
-        char *path; /* of the database in it */
+        char *path; /* sqlite: of the database in it */
         unsigned n_completed; /* by fixture_count_*() */
         unsigned n_failed;
 } Fixture;
 
-/* The schema that most tests use: users, sessions, conversations, members, messages. */
+/* The schema that most tests use: everything that is stored. */
 extern const MessageInfo *const fixture_records[];
 
 /* What StoreConfig says for a fixture: the parameter of the suite. */
@@ -47,23 +49,36 @@ void fixture_wait(Fixture *f, const bool *flag);
 void fixture_wait_completed(Fixture *f, unsigned n);
 
 /* Completions that count: userdata is the fixture. */
-void fixture_count_write(int r, size_t failed, void *userdata);
-void fixture_count_append(int r, const StoreAppended *results, size_t n, uint64_t last_seq, void *userdata);
+void fixture_count_write(int r, const StoreWritten *written, void *userdata);
+void fixture_count_append(int r, const StoreAppended *appended, void *userdata);
 
-int fixture_write(Fixture *f, const StoreWrite *writes, size_t n, size_t *ret_failed);
+/* ret may be NULL. */
+int fixture_write(Fixture *f, const StoreWrite *write, StoreWritten *ret);
+/* One item by itself, in the record's own partition. */
+int fixture_write_item(Fixture *f, const StoreItem *item, StoreWritten *ret);
+/* The same, for an item without changes and conditions. */
 int fixture_write_one(Fixture *f, StoreVerb verb, const MessageInfo *info, const void *record);
+
+typedef struct Taken {
+        uint64_t seq;
+        int64_t created_at;
+        char conversation[68], sender[68], client_msg_id[68], text[68];
+} Taken;
 
 typedef struct Appended {
         int r;
-        size_t n;
-        uint64_t last_seq;
-        StoreAppended results[16]; /* the first of them */
+        uint64_t last_seq, last_intent;
+        size_t n_taken;
+        Taken taken[16]; /* the first of them */
 } Appended;
+Appended fixture_append_all(Fixture *f, const StoreAppend *append);
 Appended fixture_append(
-        Fixture *f, const char *conversation, uint64_t after_seq, Sc__Message *const *messages, size_t n);
+        Fixture *f, const char *conversation, uint64_t after_seq, Sc__Message *const *entries, size_t n);
 /* One text message. */
 Appended fixture_append_text(Fixture *f, const char *conversation, uint64_t after_seq, const char *sender,
         const char *client_msg_id, const char *text);
+int fixture_delete_entries(
+        Fixture *f, const char *conversation, uint64_t last_seq, unsigned limit, unsigned *ret);
 Sc__Message fixture_message(
         const char *conversation, const char *sender, const char *client_msg_id, const char *text);
 
@@ -78,7 +93,7 @@ void fixture_rows_done(Rows *rows);
 #define _cleanup_rows_ __attribute__((cleanup(fixture_rows_done)))
 /* NULL if there is none. */
 ProtobufCMessage *fixture_get(Fixture *f, const MessageInfo *info, const void *key);
-/* The number of messages in a conversation; checks that they are 1, 2, 3 …. */
+/* The number of messages in a conversation; checks that they are 1, 2, 3 … */
 uint64_t fixture_count_messages(Fixture *f, const char *conversation);
 
 typedef struct Checked {
