@@ -16,14 +16,15 @@
  * future_await_fully(): then the cancellation takes effect at the wait after it.
  *
  * Stacks have a guard page below, so an overflow ends the process at once. They are pooled; a switch is a
- * _setjmp() and a _longjmp(), without a system call (after systemd's sd-future, fiber.c). AddressSanitizer and
- * valgrind are told of each switch.
+ * _setjmp() and a _longjmp(), without a system call (after systemd's sd-future, fiber.c). AddressSanitizer
+ * and valgrind are told of each switch.
  *
  * Where fibers come from: fiber_start() runs the function at once on a stack of the pool, until it first
- * suspends. Where no stack is free the start waits in a queue of its key (a user), and the queues take turns,
- * so that one user with a thousand requests delays himself. Some stacks are kept for calls of other roles
- * (`internal`); such a call never waits for another role, so two roles that wait for each other cannot use up
- * each other's stacks. */
+ * suspends. Where no stack is free the start waits in a queue of its key (a user), and the queues take
+ * turns, so that one user with a thousand requests delays himself. Some stacks are kept for calls of other
+ * roles
+ * (`internal`); such a call never waits for another role, so two roles that wait for each other cannot use
+ * up each other's stacks. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -59,7 +60,8 @@ void fiber_pool_get_statistics(const FiberPool *pool, FiberPoolStatistics *ret);
 
 typedef struct FiberStart {
         void (*main)(void *userdata); /* the fiber ends when it returns */
-        /* Instead of main, from the loop: it was cancelled (r says with what) while it waited for a stack. */
+        /* Instead of main, from the loop: it was cancelled (r says with what) while it waited for a stack.
+         */
         void (*cancelled)(int r, void *userdata);
         void *userdata;
         const char *key; /* the queue it waits in, copied; NULL is one, too */
@@ -72,8 +74,8 @@ typedef struct FiberStart {
  * -EBUSY: too many wait already; -ENOMEM. */
 int fiber_start(FiberPool *pool, const FiberStart *start, Fiber **ret);
 
-/* Ends the waits of the fiber with r (negative), from now on. The first cancellation counts. From any code of
- * the loop's thread; a fiber may cancel itself. */
+/* Ends the waits of the fiber with r (negative), from now on. The first cancellation counts. From any code
+ * of the loop's thread; a fiber may cancel itself. */
 void fiber_cancel(Fiber *fiber, int r);
 
 /* --- on a fiber --- */
@@ -116,8 +118,8 @@ struct Future {
 void future_init(Future *future, void (*destroy)(Future *future));
 Future *future_ref(Future *future);
 Future *future_unref(Future *future);
-/* The result is there. Gives one reference back. The fiber that waits goes on: within this call when the loop
- * calls it, and after the current fiber suspends or ends when a fiber does. */
+/* The result is there. Gives one reference back. The fiber that waits goes on: within this call when the
+ * loop calls it, and after the current fiber suspends or ends when a fiber does. */
 void future_fulfil(Future *future);
 /* 0, or what the fiber was cancelled with; then the result comes to nobody. */
 int future_await(Future *future);
