@@ -1,26 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/store-role.h"
 
-static void on_checked(int r, const char *const *findings, uint64_t pages, void *userdata) {
-        Sc__StoreCheckResponse response = SC__STORE_CHECK_RESPONSE__INIT;
-        Call *call = userdata;
+#include "log/log.h"
 
-        if (r < 0) {
-                call_fail_errno(call, r, "check the store");
-                return;
-        }
-        while (findings[response.n_findings])
-                response.n_findings++;
-        response.findings = (char **) findings;
-        response.ok = response.n_findings == 0;
-        response.pages = pages;
-        call_return(call, &response.base);
+int store_role_open(Store **ret, RoleProcess *process, const char *name, const MessageInfo *const *records) {
+        const Conf *conf = process->conf;
+        StoreConfig config = {
+                .kind = conf->store_kind,
+                .name = name,
+                .directory = role_process_state_directory(process),
+                .records = records,
+                .n_readers = (unsigned) conf->store_readers,
+                .batch_operations = (unsigned) conf->store_batch_operations,
+                .max_queued = (unsigned) conf->store_queue,
+        };
+
+        int r = store_open(ret, process->event, &config);
+        if (r < 0)
+                return log_error_errno(r, "Failed to open the store %s: %m", name);
+        return 0;
 }
 
-void call_check_store(Call *call, Store *store) {
-        int r = store_check(store, on_checked, call);
+int store_role_check(Call *call, Store *store, Sc__StoreCheckResponse *response) {
+        StoreCheck check;
+
+        int r = store_check(store, &call->arena, &check);
         if (r < 0)
-                call_fail_errno(call, r, "check the store");
+                return r;
+        response->findings = (char **) check.findings;
+        while (check.findings[response->n_findings])
+                response->n_findings++;
+        response->ok = response->n_findings == 0;
+        response->pages = check.pages;
+        return 0;
 }
 
 size_t store_role_statistics(Store *store, BusStatistic *ret, size_t max) {
