@@ -5,14 +5,19 @@
  * epoch of the group primary. Pure: arbiter_step() takes an event and the time and answers what to do; the
  * daemon, tests and simulators run the same code.
  *
- * A unit is healthy as long as nothing is known to be wrong with it:
- *   failed                   once it stands ARBITER_FAILED_USEC: systemd passes through it before a restart
- *   flapping                 restarted ARBITER_FLAPPING_RESTARTS times within ARBITER_FLAPPING_USEC
- *   activating, deactivating after ARBITER_TRANSITION_USEC without an end (a oneshot may take its time);
- * until then the last verdict stands, so that a unit that systemd restarts in time stays healthy its own
- * word             the role's property Healthy is false One that was stopped, or has not been needed yet, is
- * not unhealthy. The host is, if one of its role's units is unhealthy, or if its group role neither runs nor
- * has a socket that would start it. */
+ * A unit is healthy as long as none of these is true:
+ *
+ *   failed                    it is failed, and has been for ARBITER_FAILED_USEC: systemd passes through that
+ *                             state before a restart
+ *   flapping                  it was restarted ARBITER_FLAPPING_RESTARTS times in ARBITER_FLAPPING_USEC
+ *   activating, deactivating  it has been for ARBITER_TRANSITION_USEC; a oneshot may take any time
+ *   unhealthy by itself       its role's property Healthy is false
+ *
+ * During the times named here its health stays as it was, so a unit that systemd restarts in time stays
+ * healthy. A unit that was stopped, or has not been needed yet, is healthy too.
+ *
+ * The host is healthy unless a unit of its roles is unhealthy, or its group role neither runs nor has a
+ * socket that would start it. */
 
 #include <stdbool.h>
 #include <stdint.h>

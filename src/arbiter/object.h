@@ -4,13 +4,13 @@
 /* org.stonechat.Arbiter1 at /org/stonechat/Arbiter: what the arbiter knows, for the roles, stonechatctl and
  * any monitor. All properties emit PropertiesChanged.
  *
- *   Host      s             this host's id: made from /etc/machine-id, which it does not give away
+ *   Host      s              this host's id, made from /etc/machine-id in a way that does not reveal that
  *   HostName  s
- *   Healthy   b             this host
- *   Units     a(ssssustbss) name, active state, sub state, result, restarts counted by systemd, invocation
- * id, time of the last change of state (Unix time, microseconds), healthy, status text, what is wrong Routes
- * a(uusts)      first shard, last shard, host, epoch, address of the primary's RPC socket
- */
+ *   Healthy   b              this host is
+ *   Units     a(ssssustbss)  name, active state, sub state, result, restarts counted by systemd, invocation
+ *                            id, time of the last change of state (Unix time in microseconds), healthy,
+ *                            status text, what is wrong
+ *   Routes    a(uusts)       first shard, last shard, host, epoch, address of the primary's RPC socket */
 
 #include <systemd/sd-bus.h>
 

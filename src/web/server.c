@@ -90,7 +90,7 @@ void peer_release(Peer *peer) {
 static void set_listening(WebServer *server, bool on) {
         Listener *listener;
         SLIST_FOREACH(listener, &server->listeners, entry)
-        sd_event_source_set_enabled(listener->source, on ? SD_EVENT_ON : SD_EVENT_OFF);
+                sd_event_source_set_enabled(listener->source, on ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
 static int on_rearm(sd_event_source *source, uint64_t usec, void *userdata) {
