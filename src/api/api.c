@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/api-role.h"
+#include "service/role-web.h"
 
 int main(int argc, char *argv[]) {
         static const RoleHooks hooks = {
@@ -7,7 +8,7 @@ int main(int argc, char *argv[]) {
                 .bus_name = "org.stonechat.Api",
                 .description = "Serves Stonechat's REST interface, and owns accounts and sessions.",
                 .methods = api_methods,
-                .web = true,
+                .web = &role_web,
                 .start = api_start,
                 .stop = api_stop,
                 .reload = api_reload,

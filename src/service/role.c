@@ -22,7 +22,7 @@
 #define DRAIN_MAX_USEC (10 * USEC_PER_SEC)
 
 typedef struct Process {
-        RoleProcess public; /* first */
+        RoleProcess shared; /* with the role */
         ListenSockets *sockets;
         ConfSource conf_source;
         const char *conf_directories[2];
@@ -35,8 +35,8 @@ typedef struct Process {
         unsigned n_problems;
 } Process;
 
-static Process *process_of(RoleProcess *public) {
-        return CONTAINER_OF(public, Process, public);
+static Process *process_of(RoleProcess *shared) {
+        return CONTAINER_OF(shared, Process, shared);
 }
 
 int role_process_take_socket(RoleProcess *process, const char *name) {
@@ -62,35 +62,35 @@ static bool role_healthy(const RoleProcess *process) {
 }
 
 static void publish_status(Process *process) {
-        const char *status = role_status(&process->public);
+        const char *status = role_status(&process->shared);
 
         if (process->stopping || streq(status, process->last_status))
                 return;
         snprintf(process->last_status, sizeof(process->last_status), "%s", status);
         sd_notifyf(false, "STATUS=%s", status);
-        if (process->public.bus)
-                bus_role_changed(process->public.bus);
+        if (process->shared.bus)
+                bus_role_changed(process->shared.bus);
 }
 
 static void note_health(Process *process) {
-        bool healthy = role_healthy(&process->public);
+        bool healthy = role_healthy(&process->shared);
 
         if (process->stopping || healthy == !process->degraded)
                 return;
         process->degraded = !healthy;
         if (healthy)
                 log_with((.message_id = MESSAGE_ID_ROLE_RECOVERED), LOG_NOTICE, "Healthy again: %s.",
-                        role_status(&process->public));
+                        role_status(&process->shared));
         else
                 log_with((.message_id = MESSAGE_ID_ROLE_DEGRADED), LOG_WARNING, "Not healthy: %s.",
-                        role_status(&process->public));
+                        role_status(&process->shared));
 }
 
 static int on_housekeeping(sd_event_source *source, uint64_t usec, void *userdata) {
         Process *process = userdata;
 
         if (process->watchdog_usec > 0) {
-                if (role_alive(&process->public))
+                if (role_alive(&process->shared))
                         sd_notify(false, "WATCHDOG=1");
                 else
                         log_error("A worker thread is stuck; leaving the watchdog unfed.");
@@ -107,13 +107,13 @@ static int on_change(sd_event_source *source, void *userdata) {
 
         publish_status(process);
         note_health(process);
-        if (process->public.bus)
-                bus_role_changed(process->public.bus);
+        if (process->shared.bus)
+                bus_role_changed(process->shared.bus);
         return 0;
 }
 
-void role_process_changed(RoleProcess *public) {
-        Process *process = process_of(public);
+void role_process_changed(RoleProcess *shared) {
+        Process *process = process_of(shared);
 
         if (process->change)
                 (void) sd_event_source_set_enabled(process->change, SD_EVENT_ONESHOT);
@@ -133,22 +133,22 @@ static int on_drain_timeout(sd_event_source *source, uint64_t usec, void *userda
 
 static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
         Process *process = userdata;
-        RoleProcess *public = &process->public;
+        RoleProcess *shared = &process->shared;
 
         if (process->stopping)
                 return 0;
         process->stopping = true;
         sd_notify(false, "STOPPING=1\nSTATUS=Stopping");
         log_with((.message_id = MESSAGE_ID_ROLE_STOPPING), LOG_INFO, "Stopping.");
-        if (!public->hooks->drain) {
-                role_process_stopped(public);
+        if (!shared->hooks->drain) {
+                role_process_stopped(shared);
                 return 0;
         }
-        int r = sd_event_add_time_relative(public->event, &process->drain_timer, CLOCK_BOOTTIME,
-                DRAIN_MAX_USEC, 0, on_drain_timeout, public);
+        int r = sd_event_add_time_relative(shared->event, &process->drain_timer, CLOCK_BOOTTIME,
+                DRAIN_MAX_USEC, 0, on_drain_timeout, shared);
         if (r < 0)
-                role_process_stopped(public);
-        public->hooks->drain(public->role);
+                role_process_stopped(shared);
+        shared->hooks->drain(shared->role);
         return 0;
 }
 
@@ -164,22 +164,22 @@ static void report_problem(const char *problem, void *userdata) {
 }
 
 static void reload(Process *process, sd_bus_message *call) {
-        RoleProcess *public = &process->public;
+        RoleProcess *shared = &process->shared;
 
         sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading",
                 now_usec(CLOCK_MONOTONIC));
         buffer_done(&process->problems);
         process->problems.limit = 64U << 10;
         process->n_problems = 0;
-        int n_changed = conf_reload(public->conf, &process->conf_source, report_problem, process);
+        int n_changed = conf_reload(shared->conf, &process->conf_source, report_problem, process);
         if (n_changed < 0)
                 log_error_errno(n_changed, "Failed to reload the configuration: %m");
         else {
-                int level = log_level_from_string(public->conf->log_level);
+                int level = log_level_from_string(shared->conf->log_level);
                 if (level >= 0)
                         log_set_level(level);
-                if (public->hooks->reload)
-                public->hooks->reload(public->role);
+                if (shared->hooks->reload)
+                        shared->hooks->reload(shared->role);
                 log_with((.message_id = MESSAGE_ID_RELOADED), LOG_INFO,
                         "Reloaded the configuration, values changed: %d, problems: %u%s.", n_changed,
                         process->n_problems,
@@ -204,17 +204,17 @@ static int on_reload_signal(sd_event_source *source, const struct signalfd_sigin
 /* --- what the bus asks --- */
 
 static bool bus_healthy(void *userdata) {
-        return role_healthy(&((Process *) userdata)->public);
+        return role_healthy(&((Process *) userdata)->shared);
 }
 
 static const char *bus_status(void *userdata) {
-        return role_status(&((Process *) userdata)->public);
+        return role_status(&((Process *) userdata)->shared);
 }
 
 static size_t bus_statistics(BusStatistic *ret, size_t max, void *userdata) {
-        RoleProcess *public = &((Process *) userdata)->public;
+        RoleProcess *shared = &((Process *) userdata)->shared;
 
-        return public->hooks->statistics ? public->hooks->statistics(ret, max, public->role) : 0;
+        return shared->hooks->statistics ? shared->hooks->statistics(ret, max, shared->role) : 0;
 }
 
 static void bus_reload(sd_bus_message *call, void *userdata) {
@@ -222,7 +222,7 @@ static void bus_reload(sd_bus_message *call, void *userdata) {
 }
 
 static int export_on_bus(Process *process) {
-        RoleProcess *public = &process->public;
+        RoleProcess *shared = &process->shared;
         static BusRoleHandlers handlers = {
                 .healthy = bus_healthy,
                 .status = bus_status,
@@ -231,15 +231,15 @@ static int export_on_bus(Process *process) {
         };
         _cleanup_free_ char *name = NULL;
 
-        if (!public->bus)
+        if (!shared->bus)
                 return 0;
-        handlers.role = public->hooks->name;
-        name = isempty(public->instance)
-                       ? strdup(public->hooks->bus_name)
-                       : format_string("%s.I%s", public->hooks->bus_name, public->instance);
+        handlers.role = shared->hooks->name;
+        name = isempty(shared->instance)
+                       ? strdup(shared->hooks->bus_name)
+                       : format_string("%s.I%s", shared->hooks->bus_name, shared->instance);
         if (!name)
                 return -ENOMEM;
-        return bus_export_role(public->bus, name, &handlers, process, NULL);
+        return bus_export_role(shared->bus, name, &handlers, process, NULL);
 }
 
 /* --- phases --- */
@@ -279,13 +279,13 @@ static int parse_arguments(Process *process, int argc, char *argv[], bool *ret_c
         while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0)
                 switch (c) {
                 case 'h':
-                        print_help(process->public.hooks);
+                        print_help(process->shared.hooks);
                         return 0;
                 case ARG_VERSION:
                         puts("stonechat " STONECHAT_VERSION);
                         return 0;
                 case ARG_INSTANCE:
-                        process->public.instance = optarg;
+                        process->shared.instance = optarg;
                         break;
                 case ARG_LISTEN:
                         r = listen_sockets_add(process->sockets, optarg);
@@ -309,11 +309,11 @@ static int parse_arguments(Process *process, int argc, char *argv[], bool *ret_c
 
 static int load_configuration(Process *process) {
         process->conf_source.environment = environ;
-        int r = conf_load(&process->conf_source, report_problem, process, &process->public.conf);
+        int r = conf_load(&process->conf_source, report_problem, process, &process->shared.conf);
         buffer_done(&process->problems);
         if (r < 0)
                 return log_error_errno(r, "The configuration is not valid: %m");
-        log_set_level(log_level_from_string(process->public.conf->log_level));
+        log_set_level(log_level_from_string(process->shared.conf->log_level));
         return 0;
 }
 
@@ -334,7 +334,7 @@ static int add_signals(Process *process) {
                 sigemptyset(&mask);
                 sigaddset(&mask, s->signal);
                 sigprocmask(SIG_BLOCK, &mask, NULL);
-                int r = sd_event_add_signal(process->public.event, NULL, s->signal, s->handler, process);
+                int r = sd_event_add_signal(process->shared.event, NULL, s->signal, s->handler, process);
                 if (r < 0)
                         return log_error_errno(r, "Failed to watch a signal: %m");
         }
@@ -344,35 +344,35 @@ static int add_signals(Process *process) {
 static void on_routes_changed(void *userdata) {
         Process *process = userdata;
 
-        if (process->public.role && process->public.hooks->routes_changed)
-                process->public.hooks->routes_changed(process->public.role);
+        if (process->shared.role && process->shared.hooks->routes_changed)
+                process->shared.hooks->routes_changed(process->shared.role);
 }
 
 static int set_up(Process *process) {
-        RoleProcess *public = &process->public;
+        RoleProcess *shared = &process->shared;
 
-        int r = sd_event_default(&public->event);
+        int r = sd_event_default(&shared->event);
         if (r < 0)
                 return log_error_errno(r, "Failed to make the event loop: %m");
         r = add_signals(process);
         if (r < 0)
                 return r;
-        if (public->hooks->web) {
-                r = web_loop_new(&public->web_loop, public->event);
+        if (shared->hooks->web) {
+                r = shared->hooks->web->loop_new(&shared->web_loop, shared->event);
                 if (r < 0)
                         return log_error_errno(r, "Failed to make the web loop: %m");
         }
-        r = bus_open(public->event, &public->bus);
+        r = bus_open(shared->event, &shared->bus);
         if (r < 0)
                 return log_error_errno(r, "Failed to connect to the system bus: %m");
-        r = routes_new(&public->routes, public->bus, on_routes_changed, process);
+        r = routes_new(&shared->routes, shared->bus, on_routes_changed, process);
         if (r < 0)
                 return log_error_errno(r, "Failed to watch the routes: %m");
-        r = dispatcher_new(&public->dispatcher, public->event, public->routes, public->hooks->methods,
-                public->conf->rpc_timeout_usec);
+        r = dispatcher_new(&shared->dispatcher, shared->event, shared->routes, shared->hooks->methods,
+                shared->conf->rpc_timeout_usec);
         if (r < 0)
                 return log_oom();
-        r = sd_event_add_defer(public->event, &process->change, on_change, process);
+        r = sd_event_add_defer(shared->event, &process->change, on_change, process);
         if (r >= 0)
                 r = sd_event_source_set_enabled(process->change, SD_EVENT_OFF);
         if (r < 0)
@@ -381,15 +381,15 @@ static int set_up(Process *process) {
 }
 
 static int start_role(Process *process) {
-        RoleProcess *public = &process->public;
+        RoleProcess *shared = &process->shared;
 
-        int r = public->hooks->start(public, &public->role);
+        int r = shared->hooks->start(shared, &shared->role);
         if (r < 0)
                 return log_error_errno(r, "Failed to start: %m");
-        dispatcher_set_role(public->dispatcher, public->role);
-        int fd = role_process_take_socket(public, "rpc");
+        dispatcher_set_role(shared->dispatcher, shared->role);
+        int fd = role_process_take_socket(shared, "rpc");
         if (fd >= 0) {
-                r = dispatcher_serve(public->dispatcher, fd, public->hooks->peer_gone);
+                r = dispatcher_serve(shared->dispatcher, fd, shared->hooks->peer_gone);
                 if (r < 0)
                         return log_error_errno(r, "Failed to serve the internal RPC: %m");
         }
@@ -399,7 +399,7 @@ static int start_role(Process *process) {
         if (sd_watchdog_enabled(false, &process->watchdog_usec) <= 0)
                 process->watchdog_usec = 0;
         r = sd_event_add_time_relative(
-                public->event, &process->housekeeping, CLOCK_BOOTTIME, 0, 0, on_housekeeping, process);
+                shared->event, &process->housekeeping, CLOCK_BOOTTIME, 0, 0, on_housekeeping, process);
         if (r >= 0)
                 r = sd_event_source_set_enabled(process->housekeeping, SD_EVENT_ON);
         if (r < 0)
@@ -408,40 +408,42 @@ static int start_role(Process *process) {
 }
 
 static void process_done(Process *process) {
-        RoleProcess *public = &process->public;
+        RoleProcess *shared = &process->shared;
 
         /* While the peers are still connected, so that what the role commits at its end is answered. */
-        if (public->role)
-        public->hooks->stop(public->role);
-        public->role = NULL;
-        dispatcher_stop_serving(public->dispatcher);
-        dispatcher_free(public->dispatcher);
-        routes_free(public->routes);
+        if (shared->role)
+                shared->hooks->stop(shared->role);
+        shared->role = NULL;
+        dispatcher_stop_serving(shared->dispatcher);
+        dispatcher_free(shared->dispatcher);
+        routes_free(shared->routes);
         sd_event_source_disable_unref(process->housekeeping);
         sd_event_source_disable_unref(process->change);
         sd_event_source_disable_unref(process->drain_timer);
-        sd_bus_flush_close_unref(public->bus);
-        web_loop_free(public->web_loop);
-        sd_event_unref(public->event);
-        conf_free(public->conf);
+        sd_bus_flush_close_unref(shared->bus);
+        if (shared->web_loop)
+                shared->hooks->web->loop_free(shared->web_loop);
+        sd_event_unref(shared->event);
+        conf_free(shared->conf);
         listen_sockets_free(process->sockets);
         buffer_done(&process->problems);
 }
 
 static int run(Process *process) {
-        RoleProcess *public = &process->public;
+        RoleProcess *shared = &process->shared;
 
-        sd_notifyf(false, "READY=1\nSTATUS=%s", role_status(public));
+        sd_notifyf(false, "READY=1\nSTATUS=%s", role_status(shared));
         log_with((.message_id = MESSAGE_ID_ROLE_READY), LOG_INFO,
-                "Ready: stonechat-%s " STONECHAT_VERSION ".", public->hooks->name);
-        int r = public->web_loop ? web_loop_run(public->web_loop) : sd_event_loop(public->event);
+                "Ready: stonechat-%s " STONECHAT_VERSION ".", shared->hooks->name);
+        int r = shared->web_loop ? shared->hooks->web->loop_run(shared->web_loop)
+                                 : sd_event_loop(shared->event);
         if (r < 0)
                 return log_error_errno(r, "The event loop failed: %m");
         return 0;
 }
 
 int role_main(int argc, char *argv[], const RoleHooks *hooks) {
-        _cleanup_(process_done) Process process = {.public = {.hooks = hooks, .instance = ""}};
+        _cleanup_(process_done) Process process = {.shared = {.hooks = hooks, .instance = ""}};
         char identifier[64];
         bool check = false;
 

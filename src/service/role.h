@@ -11,16 +11,25 @@
 #include "bus/bus.h"
 #include "conf/conf.h"
 #include "service/dispatcher.h"
-#include "web/loop.h"
 
 typedef struct RoleProcess RoleProcess;
+typedef struct WebLoop WebLoop;
+
+/* The event loop of a role that serves the web, which sd-event is nested in: role_web of service/role-web.h.
+ * role.c reaches it through these pointers only, so that a role without web is not linked with web's
+ * libraries. */
+typedef struct RoleWeb {
+        int (*loop_new)(WebLoop **ret, sd_event *event);
+        int (*loop_run)(WebLoop *loop);
+        WebLoop *(*loop_free)(WebLoop *loop);
+} RoleWeb;
 
 typedef struct RoleHooks {
         const char *name; /* "api" */
         const char *bus_name; /* "org.stonechat.Api"; an instance adds ".I" and its name */
         const char *description; /* for --help: one sentence */
         const MethodBinding *methods; /* this role's own, or NULL */
-        bool web; /* runs under a WebLoop */
+        const RoleWeb *web; /* &role_web; NULL: sd-event's own loop */
         /* Sets up the role: everything of RoleProcess stands. *ret becomes Call.role and the userdata of the
          * other hooks. */
         int (*start)(RoleProcess *process, void **ret);

@@ -2,6 +2,7 @@
 
 /* stonechat-socket: the program. */
 
+#include "service/role-web.h"
 #include "socket/socket-role.h"
 
 static int start(RoleProcess *process, void **ret) {
@@ -59,7 +60,7 @@ static const RoleHooks hooks = {
         .name = "socket",
         .bus_name = "org.stonechat.Socket",
         .description = "Serves Stonechat's client connections.",
-        .web = true,
+        .web = &role_web,
         .start = start,
         .stop = stop,
         .reload = reload,

@@ -62,6 +62,26 @@ describe('units', () => {
     }
   });
 
+  it('map no library that their role has no use for', async () => {
+    const web = ['libwebsockets', 'libuv'];
+    const stores = ['libsqlite3', 'libpq', 'store-postgresql', 'store-sqlite'];
+    const forbidden = {
+      'stonechat-arbiter.service': [...web, ...stores, 'libjwt', 'libssl'],
+      'stonechat-group.service': [...web, 'libpq', 'store-postgresql', 'libjwt', 'libssl'],
+      'stonechat-api.service': ['libpq', 'store-postgresql'],
+      'stonechat-socket@1.service': stores,
+    };
+    for (const unit of UNITS) {
+      const maps = await host.call('cat', `/proc/${await host.property(unit, 'MainPID')}/maps`);
+      const files = new Set(maps.split('\n').map((line) => line.split('/').at(-1)));
+      assert.ok([...files].some((file) => file.startsWith('libc.so')), unit);
+      assert.deepEqual([...files].filter((file) => forbidden[unit].some((name) => file.startsWith(name))), [], unit);
+    }
+    // A task is over before anybody could look at its maps.
+    const job = await host.call('ldd', '/usr/lib/stonechat/stonechat-job');
+    assert.doesNotMatch(job, /libwebsockets|libuv|libsqlite3|libpq|libjwt|libssl/);
+  });
+
   it('keep secrets and data to themselves', async () => {
     const modes = await host.call('stat', '-c', '%a %U %n', '/var/lib/stonechat/keys', '/var/lib/stonechat/keys/token.key', '/var/lib/stonechat/api', '/var/lib/stonechat/group', '/run/stonechat');
     assert.equal(modes, '700 root /var/lib/stonechat/keys\n600 root /var/lib/stonechat/keys/token.key\n'
