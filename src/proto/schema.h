@@ -95,6 +95,7 @@ typedef struct MethodInfo {
         const char *http_path; /* "/v1/conversations/{conversation}/messages" */
         unsigned http_status; /* of success */
         bool idempotent;
+        bool hot; /* its handler takes a completion instead of running on a fiber */
         ScopeKind scope_kind;
         int scope_field; /* index of a required string of the request, or -1 */
         const MessageInfo *request, *response;

@@ -20,7 +20,7 @@
 #define TIMER_ACCURACY_USEC USEC_PER_MSEC
 
 /* A request that has not been answered. What is needed to send it (again) is kept in `data`: the caller's
- * strings and the payload; nothing for one that was sent and must not be sent twice. */
+ * and the intent's strings, and the payload; nothing for one that was sent and must not be sent twice. */
 typedef struct Pending {
         uint64_t id; /* key */
         UT_hash_handle by_id; /* iterates in the order of the calls */
@@ -35,6 +35,7 @@ typedef struct Pending {
         Sc__ErrorCode failure; /* in failing */
         Trace trace;
         Sc__Caller caller;
+        Sc__Envelope__Delivery intent;
         RpcMessage message; /* points into this */
         size_t size;
         char data[];
@@ -86,6 +87,10 @@ static size_t caller_size(const Sc__Caller *caller) {
                       : 0;
 }
 
+static size_t intent_size(const Sc__Envelope__Delivery *intent) {
+        return intent ? strlen(intent->source) + strlen(intent->target) + 2 : 0;
+}
+
 static char *copy_string(char **p, const char *s) {
         char *copy = *p;
         *p = stpcpy(copy, s) + 1;
@@ -110,6 +115,13 @@ static void pending_keep(Pending *pending, const RpcMessage *message) {
                 pending->caller.client = copy_string(&p, message->caller->client);
                 pending->message.caller = &pending->caller;
         }
+        if (message->intent) {
+                pending->intent = (Sc__Envelope__Delivery) SC__ENVELOPE__DELIVERY__INIT;
+                pending->intent.source = copy_string(&p, message->intent->source);
+                pending->intent.number = message->intent->number;
+                pending->intent.target = copy_string(&p, message->intent->target);
+                pending->message.intent = &pending->intent;
+        }
         if (message->payload_size > 0)
                 memcpy(p, message->payload, message->payload_size);
         pending->message.payload = p;
@@ -117,7 +129,9 @@ static void pending_keep(Pending *pending, const RpcMessage *message) {
 
 /* `keep`: copies what is needed to send the request later. */
 static Pending *pending_new(const MethodInfo *method, const RpcMessage *message, bool keep) {
-        size_t size = keep ? caller_size(message->caller) + message->payload_size : 0;
+        size_t size =
+                keep ? caller_size(message->caller) + intent_size(message->intent) + message->payload_size
+                     : 0;
         Pending *pending = malloc(sizeof(Pending) + size);
         if (!pending)
                 return NULL;
@@ -407,6 +421,30 @@ bool rpc_client_is_connected(const RpcClient *client) {
 
 int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
         void *userdata) {
+        uint64_t id;
+
+        return rpc_client_start(client, method, message, reply, userdata, &id);
+}
+
+void rpc_client_forget(RpcClient *client, uint64_t id) {
+        Pending *pending;
+
+        HASH_FIND(by_id, client->pending, &id, sizeof(id), pending);
+        if (pending)
+                remove_pending(client, pending);
+        else {
+                TAILQ_FOREACH(pending, &client->failing, others)
+                        if (pending->id == id)
+                                break;
+                if (!pending)
+                        return;
+                TAILQ_REMOVE(&client->failing, pending, others);
+        }
+        free(pending);
+}
+
+int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
+        void *userdata, uint64_t *ret) {
         if (client->freed)
                 return -ENOTCONN;
         bool keep = method->idempotent || !client->stream;
@@ -439,7 +477,7 @@ int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessag
                 pending->sent = pending->ever_sent = true;
         } else
                 arm_connect(client, 0);
-        client->last_id++;
+        *ret = ++client->last_id;
         TAKE_PTR(pending);
         arm_deadline_timer(client);
         return 0;

@@ -32,6 +32,7 @@ typedef struct RpcMessage {
         const char *method;
         const Trace *trace; /* NULL: none */
         const Sc__Caller *caller; /* NULL: the role itself */
+        const Sc__Envelope__Delivery *intent; /* the request delivers it; NULL: none */
         uint64_t timeout_usec; /* of a request; 0: the default */
         const void *payload;
         size_t payload_size;
@@ -113,3 +114,9 @@ bool rpc_client_is_connected(const RpcClient *client);
  * -EMSGSIZE for a payload above RPC_MAX_PAYLOAD, -ENOMEM. */
 int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
         void *userdata);
+/* The same; *ret names the request for rpc_client_forget(), until its reply is called. */
+int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
+        void *userdata, uint64_t *ret);
+/* Nobody waits for the answer any more: the reply is not called. What was not sent is not sent; what was sent
+ * may be done all the same. */
+void rpc_client_forget(RpcClient *client, uint64_t id);

@@ -274,6 +274,7 @@ RpcMessage rpc_message_from_envelope(const Sc__Envelope *envelope, Trace *trace)
         RpcMessage message = {
                 .method = envelope->method,
                 .caller = envelope->caller,
+                .intent = envelope->intent,
                 .timeout_usec = envelope->timeout_ms * 1000ULL,
                 .payload = envelope->payload.data,
                 .payload_size = envelope->payload.len,
@@ -297,6 +298,7 @@ Sc__Envelope rpc_message_to_envelope(
         if (message->method)
                 envelope.method = (char *) message->method;
         envelope.caller = (Sc__Caller *) message->caller;
+        envelope.intent = (Sc__Envelope__Delivery *) message->intent;
         envelope.payload = (ProtobufCBinaryData){message->payload_size, (uint8_t *) message->payload};
         if (message->trace) {
                 *wire_trace = (Sc__Trace) SC__TRACE__INIT;

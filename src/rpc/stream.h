@@ -36,6 +36,6 @@ void stream_abort(Stream *stream, int error);
 
 /* Between the surface's structs and the wire's. The results point into their arguments. */
 RpcMessage rpc_message_from_envelope(const Sc__Envelope *envelope, Trace *trace);
-/* An envelope with the message's method, trace, caller and payload; `wire_trace` must live as long as it. */
+/* An envelope with the message's method, trace, caller, intent and payload; `wire_trace` must live as long as it. */
 Sc__Envelope rpc_message_to_envelope(
         Sc__Envelope__Kind kind, uint64_t id, const RpcMessage *message, Sc__Trace *wire_trace);

@@ -5,6 +5,8 @@
 
 #include "schema-tables.h"
 
+#define CALL_DETAIL_SIZE 256
+
 Call *call_new(const MethodInfo *method, size_t arena_limit, CallDone done, void *userdata) {
         Call *call = new0(Call, 1);
         if (!call)
@@ -13,6 +15,7 @@ Call *call_new(const MethodInfo *method, size_t arena_limit, CallDone done, void
         call->method = method;
         call->caller = (Sc__Caller) SC__CALLER__INIT;
         call->address = "";
+        call->detail = "";
         call->done = done;
         call->userdata = userdata;
         return call;
@@ -45,7 +48,7 @@ void call_return(Call *call, const ProtobufCMessage *response) {
 }
 
 void call_fail(Call *call, Sc__ErrorCode code, const char *format, ...) {
-        char detail[256];
+        char detail[CALL_DETAIL_SIZE];
         va_list ap;
 
         assert_se(code != ERROR_NONE);
@@ -58,30 +61,66 @@ void call_fail(Call *call, Sc__ErrorCode code, const char *format, ...) {
         call_free(call);
 }
 
-void call_fail_errno(Call *call, int r, const char *what) {
-        Sc__ErrorCode code;
-
+Sc__ErrorCode call_code_of_errno(int r) {
         switch (r) {
         case -ENOSPC:
-                code = ERROR_STORAGE_FULL;
-                break;
+                return ERROR_STORAGE_FULL;
         case -EBUSY:
         case -ENOBUFS:
         case -ENOMEM:
-                code = ERROR_OVERLOADED;
-                break;
+                return ERROR_OVERLOADED;
         case -ECANCELED:
-                code = ERROR_UNAVAILABLE;
-                break;
+        case -ENOTCONN:
+                return ERROR_UNAVAILABLE;
+        case -ETIMEDOUT:
+        case -EINPROGRESS:
+                return ERROR_TIMEOUT;
         case -ESTALE:
-                code = ERROR_VERSION_CONFLICT;
-                break;
+                return ERROR_VERSION_CONFLICT;
         default:
-                code = ERROR_INTERNAL;
+                return ERROR_INTERNAL;
         }
+}
+
+/* A call that was cancelled, or came too late, is its caller's doing. */
+static int level_of_errno(int r) {
+        if (r == -ECANCELED || r == -ETIMEDOUT)
+                return LOG_DEBUG;
+        return call_code_of_errno(r) == ERROR_INTERNAL ? LOG_ERR : LOG_WARNING;
+}
+
+void call_fail_errno(Call *call, int r, const char *what) {
+        Sc__ErrorCode code = call_code_of_errno(r);
+
         log_peer((.trace = &call->trace, .method = call->method->name, .error = schema_error(code)->name,
                          .error_number = -r),
-                code == ERROR_INTERNAL ? LOG_ERR : LOG_WARNING, "%s failed to %s: %m", call->method->name,
-                what);
+                level_of_errno(r), "%s failed to %s: %m", call->method->name, what);
         call_fail(call, code, "%s", "");
+}
+
+int call_refuse(Call *call, Sc__ErrorCode code, const char *format, ...) {
+        char detail[CALL_DETAIL_SIZE];
+        va_list ap;
+
+        assert_se(code != ERROR_NONE);
+        va_start(ap, format);
+        vsnprintf(detail, sizeof(detail), format, ap);
+        va_end(ap);
+        call->refusal = code;
+        call->detail = arena_strdup(&call->arena, detail) ?: "";
+        return CALL_REFUSED;
+}
+
+void call_end(Call *call, int r, const ProtobufCMessage *response) {
+        if (r >= 0)
+                call_return(call, response);
+        else if (r == CALL_REFUSED && call->refusal != ERROR_NONE)
+                call_fail(call, call->refusal, "%s", call->detail);
+        else
+                call_fail_errno(call, r, "finish");
+}
+
+void call_cancel(Call *call) {
+        if (call->cancel)
+                call->cancel(call, -ECANCELED);
 }

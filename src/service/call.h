@@ -65,6 +65,9 @@ struct Call {
         /* Of the dispatcher. */
         LIST_ENTRY(Call) underway; /* while it runs on a fiber, waits for one, or waits for another role */
         void (*cancel)(Call *call, int r); /* set meanwhile */
+        int (*handler)(Call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
+        struct RpcClient *peer; /* that it was sent to */
+        uint64_t peer_request; /* as which it was sent */
 };
 
 /* An empty call whose arena may grow to arena_limit bytes; NULL when out of memory. The surface fills in the
@@ -96,6 +99,9 @@ void call_return(Call *call, const ProtobufCMessage *response);
 void call_fail(Call *call, Sc__ErrorCode code, const char *format, ...) _printf_(3, 4);
 /* From a negative errno of our own layers, logged with the trace when it is not the peer's doing. */
 void call_fail_errno(Call *call, int r, const char *what);
+
+/* What a handler returned: 0 and the response, CALL_REFUSED, or an error of our own. */
+void call_end(Call *call, int r, const ProtobufCMessage *response);
 
 /* -ENOSPC → ERROR_STORAGE_FULL; -EBUSY, -ENOBUFS, -ENOMEM → ERROR_OVERLOADED; -ECANCELED, -ENOTCONN →
  * ERROR_UNAVAILABLE; -ETIMEDOUT, -EINPROGRESS → ERROR_TIMEOUT; -ESTALE → ERROR_VERSION_CONFLICT; else

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/dispatcher.h"
 
-#include <uthash.h>
-
 #include "proto/json.h"
 #include "schema-tables.h"
+#include "service/peers.h"
 #include "util/id.h"
 #include "util/string-util.h"
+#include "util/time-util.h"
 
 /* One request may make at most this much memory: far more than any rule lets through, far less than would
  * hurt. */
 #define CALL_ARENA_LIMIT (16U << 20)
 
-typedef struct Peer {
-        char *address; /* the key */
-        RpcClient *client;
-        UT_hash_handle hh;
-} Peer;
+/* A fiber takes two or three pages of its stack, so a thousand that wait are some 12 MB; what waits for a stack
+ * takes its request only. */
+static const FiberPoolConfig fiber_config = {
+        .max_fibers = 1024,
+        .n_internal = 128,
+        .max_queued = 8192,
+        .max_queued_per_key = 256,
+};
+
+typedef LIST_HEAD(CallList, Call) CallList;
 
 struct Dispatcher {
         sd_event *event;
@@ -24,14 +29,17 @@ struct Dispatcher {
         const MethodBinding *bindings;
         void *role;
         uint64_t timeout_usec;
-        Peer *peers; /* by address */
+        FiberPool *fibers;
+        CallList underway; /* those that can be cancelled */
+        Peers peers;
         RpcServer *server;
         void (*peer_gone)(RpcConnection *peer, void *role);
+        bool stopped;
 };
 
 int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const MethodBinding *bindings,
         uint64_t timeout_usec) {
-        Dispatcher *dispatcher = new0(Dispatcher, 1);
+        _cleanup_(dispatcher_freep) Dispatcher *dispatcher = new0(Dispatcher, 1);
         if (!dispatcher)
                 return -ENOMEM;
         *dispatcher = (Dispatcher){
@@ -40,7 +48,12 @@ int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const Meth
                 .bindings = bindings,
                 .timeout_usec = timeout_usec,
         };
-        *ret = dispatcher;
+        LIST_INIT(&dispatcher->underway);
+        peers_init(&dispatcher->peers, event, timeout_usec);
+        int r = fiber_pool_new(&dispatcher->fibers, event, &fiber_config);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(dispatcher);
         return 0;
 }
 
@@ -49,41 +62,35 @@ void dispatcher_set_role(Dispatcher *dispatcher, void *role) {
 }
 
 Dispatcher *dispatcher_free(Dispatcher *dispatcher) {
-        Peer *peer, *next;
-
         if (!dispatcher)
                 return NULL;
-        rpc_server_free(dispatcher->server);
-        HASH_ITER(hh, dispatcher->peers, peer, next) {
-                HASH_DEL(dispatcher->peers, peer);
-                rpc_client_free(peer->client);
-                free(peer->address);
-                free(peer);
-        }
+        dispatcher_stop_serving(dispatcher);
+        peers_done(&dispatcher->peers);
+        fiber_pool_free(dispatcher->fibers);
         sd_event_unref(dispatcher->event);
         free(dispatcher);
         return NULL;
 }
 
-static int find_peer(Dispatcher *dispatcher, const char *address, RpcClient **ret) {
-        Peer *peer;
+FiberPool *dispatcher_fibers(Dispatcher *dispatcher) {
+        return dispatcher->fibers;
+}
 
-        HASH_FIND_STR(dispatcher->peers, address, peer);
-        if (!peer) {
-                _cleanup_free_ Peer *new_peer = new0(Peer, 1);
-                _cleanup_free_ char *copy = strdup(address);
-                if (!new_peer || !copy)
-                        return -ENOMEM;
-                int r = rpc_client_new(
-                        &new_peer->client, dispatcher->event, address, dispatcher->timeout_usec, NULL, NULL);
-                if (r < 0)
-                        return r;
-                peer = TAKE_PTR(new_peer);
-                peer->address = TAKE_PTR(copy);
-                HASH_ADD_KEYPTR(hh, dispatcher->peers, peer->address, strlen(peer->address), peer);
-        }
-        *ret = peer->client;
-        return 0;
+size_t dispatcher_statistics(const Dispatcher *dispatcher, BusStatistic *ret, size_t max) {
+        FiberPoolStatistics figures;
+
+        fiber_pool_get_statistics(dispatcher->fibers, &figures);
+        const BusStatistic statistics[] = {
+                {"fibers_running", figures.n_running},
+                {"fibers_queued", figures.n_queued},
+                {"fiber_stacks", figures.n_stacks},
+                {"fibers_started", figures.n_started},
+                {"fibers_refused", figures.n_refused},
+                {"fibers_cancelled", figures.n_cancelled},
+        };
+        size_t n = MIN(max, ELEMENTSOF(statistics));
+        memcpy(ret, statistics, n * sizeof(BusStatistic));
+        return n;
 }
 
 static const MethodBinding *find_binding(const Dispatcher *dispatcher, const MethodInfo *method) {
@@ -93,11 +100,26 @@ static const MethodBinding *find_binding(const Dispatcher *dispatcher, const Met
         return NULL;
 }
 
+/* --- calls that can be cancelled --- */
+
+static void set_underway(Dispatcher *dispatcher, Call *call, void (*cancel)(Call *call, int r)) {
+        call->cancel = cancel;
+        LIST_INSERT_HEAD(&dispatcher->underway, call, underway);
+}
+
+static void unset_underway(Call *call) {
+        call->cancel = NULL;
+        LIST_REMOVE(call, underway);
+}
+
+/* --- to another role --- */
+
 static void on_remote_reply(
         Sc__ErrorCode code, const char *detail, const void *payload, size_t size, void *userdata) {
         Call *call = userdata;
         ProtobufCMessage *response;
 
+        unset_underway(call);
         if (code != ERROR_NONE) {
                 call_fail(call, code, "%s", strempty(detail));
                 return;
@@ -109,42 +131,138 @@ static void on_remote_reply(
                 call_return(call, response);
 }
 
-static const char *shard_value(const Call *call) {
-        if (call->method->shard_field < 0)
-                return NULL;
-        const ProtobufCFieldDescriptor *field =
-                &call->request->descriptor->fields[call->method->shard_field];
-        return *(char *const *) ((const char *) call->request + field->offset);
+static void cancel_forwarded(Call *call, int r) {
+        rpc_client_forget(call->peer, call->peer_request);
+        unset_underway(call);
+        call_fail_errno(call, r, "wait for the other role");
 }
 
-static void forward(Dispatcher *dispatcher, Call *call) {
-        RpcClient *client;
+/* What picks the shard: a conversation or a user. NULL: any will do, or there is no caller to go by. `direct`
+ * is room for an id. */
+static const char *shard_key(const Call *call, char direct[static UUID_TEXT_SIZE]) {
+        const MethodInfo *method = call->method;
+        const char *value = NULL, *user = isempty(call->caller.user) ? NULL : call->caller.user;
 
-        int r = find_peer(dispatcher,
-                routes_address(dispatcher->routes, call->method->role, shard_value(call)), &client);
-        if (r < 0) {
-                call_fail_errno(call, r, "reach the role");
-                return;
+        if (call->intent.source)
+                return call->intent.target;
+        if (method->scope_field >= 0)
+                value = *(char *const *) ((const char *) call->request +
+                                          call->request->descriptor->fields[method->scope_field].offset);
+        switch (method->scope_kind) {
+        case SCOPE_ANY:
+                return NULL;
+        case SCOPE_USER:
+                return user;
+        case SCOPE_CONVERSATION:
+        case SCOPE_USER_OF:
+                return value;
+        case SCOPE_DIRECT:
+                if (!user)
+                        return NULL;
+                uuid_of_direct(user, value, direct);
+                return direct;
         }
+        return NULL;
+}
+
+static int send_to_peer(Dispatcher *dispatcher, Call *call, uint64_t timeout_usec) {
+        Sc__Envelope__Delivery intent = SC__ENVELOPE__DELIVERY__INIT;
+        char direct[UUID_TEXT_SIZE];
+
+        int r = peers_get(&dispatcher->peers,
+                routes_address(dispatcher->routes, call->method->role, shard_key(call, direct)),
+                &call->peer);
+        if (r < 0)
+                return r;
         size_t size = protobuf_c_message_get_packed_size(call->request);
         _cleanup_free_ uint8_t *payload = malloc(size ?: 1);
-        if (!payload) {
-                call_fail_errno(call, -ENOMEM, "pack the request");
-                return;
-        }
+        if (!payload)
+                return -ENOMEM;
         protobuf_c_message_pack(call->request, payload);
-        r = rpc_client_call(client, call->method,
+        if (call->intent.source) {
+                intent.source = (char *) call->intent.source;
+                intent.number = call->intent.number;
+                intent.target = (char *) call->intent.target;
+        }
+        return rpc_client_start(call->peer, call->method,
                 &(RpcMessage){
                         .method = call->method->name,
                         .trace = &call->trace,
                         .caller = *call->caller.user ? &call->caller : NULL,
+                        .intent = call->intent.source ? &intent : NULL,
+                        .timeout_usec = timeout_usec,
                         .payload = payload,
                         .payload_size = size,
                 },
-                on_remote_reply, call);
+                on_remote_reply, call, &call->peer_request);
+}
+
+static void forward(Dispatcher *dispatcher, Call *call) {
+        uint64_t left = 0, now;
+
+        if (call->deadline_usec > 0) {
+                now = boottime_usec();
+                if (now >= call->deadline_usec) {
+                        call_fail_errno(call, -ETIMEDOUT, "reach the role in time");
+                        return;
+                }
+                left = call->deadline_usec - now;
+        }
+        int r = send_to_peer(dispatcher, call, left);
         if (r < 0)
                 call_fail_errno(call, r, "send the request");
+        else
+                set_underway(dispatcher, call, cancel_forwarded);
 }
+
+/* --- on a fiber --- */
+
+static void run_call(void *userdata) {
+        Call *call = userdata;
+        ProtobufCMessage *response = arena_new_message(&call->arena, call->method->response);
+        int r = response ? call->handler(call, call->request, response) : -ENOMEM;
+
+        unset_underway(call);
+        call->fiber = NULL;
+        call_end(call, r, response);
+}
+
+static void on_cancelled_unstarted(int r, void *userdata) {
+        Call *call = userdata;
+
+        unset_underway(call);
+        call->fiber = NULL;
+        call_end(call, r, NULL);
+}
+
+static void cancel_on_fiber(Call *call, int r) {
+        fiber_cancel(call->fiber, r);
+}
+
+static void run_on_fiber(Dispatcher *dispatcher, Call *call) {
+        const MethodInfo *method = call->method;
+
+        if (call->deadline_usec == 0 && dispatcher->timeout_usec > 0)
+                call->deadline_usec = boottime_usec() + dispatcher->timeout_usec;
+        set_underway(dispatcher, call, cancel_on_fiber);
+        int r = fiber_start(dispatcher->fibers,
+                &(FiberStart){
+                        .main = run_call,
+                        .cancelled = on_cancelled_unstarted,
+                        .userdata = call,
+                        .key = isempty(call->caller.user) ? call->address : call->caller.user,
+                        .internal = method->access == ACCESS_INTERNAL,
+                        .deadline_usec = call->deadline_usec,
+                        .trace = &call->trace,
+                },
+                &call->fiber);
+        if (r < 0) {
+                unset_underway(call);
+                call_fail_errno(call, r, "start");
+        }
+}
+
+/* --- dispatching --- */
 
 static bool may_call(const Call *call) {
         switch (call->method->access) {
@@ -181,6 +299,10 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
         const MethodBinding *binding = find_binding(dispatcher, call->method);
         JsonError error = {};
 
+        if (dispatcher->stopped) {
+                call_fail(call, ERROR_UNAVAILABLE, "%s", "the server is stopping");
+                return;
+        }
         if (!may_call(call)) {
                 call_fail(call,
                         call->method->access == ACCESS_INTERNAL ? ERROR_METHOD_NOT_FOUND
@@ -192,6 +314,7 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
                 call_fail_errno(call, -ENOMEM, "make an id");
                 return;
         }
+        call->dispatcher = dispatcher;
         /* The rules are checked where the handler runs, whichever way the request came. */
         if (!binding) {
                 forward(dispatcher, call);
@@ -202,18 +325,19 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
                 return;
         }
         call->role = dispatcher->role;
-        binding->handler(call, call->request);
+        call->handler = binding->handler;
+        if (binding->hot_handler)
+                binding->hot_handler(call, call->request);
+        else
+                run_on_fiber(dispatcher, call);
 }
 
-int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const ProtobufCMessage *request,
-        const Trace *trace, const Sc__Caller *caller, CallDone done, void *userdata) {
-        size_t size = protobuf_c_message_get_packed_size(request);
-        _cleanup_free_ uint8_t *packed = malloc(size ?: 1);
+int dispatcher_call_new(Call **ret, const MethodInfo *method, const void *request, size_t size,
+        const Trace *trace, CallDone done, void *userdata) {
         _cleanup_(call_freep) Call *call = call_new(method, CALL_ARENA_LIMIT, done, userdata);
-        if (!packed || !call)
+        if (!call)
                 return -ENOMEM;
-        protobuf_c_message_pack(request, packed);
-        int r = arena_unpack(&call->arena, request->descriptor, packed, size, &call->request);
+        int r = arena_unpack(&call->arena, method->request->descriptor, request, size, &call->request);
         if (r < 0)
                 return r;
         call->internal = true;
@@ -221,6 +345,21 @@ int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const Prot
                 call->trace = *trace;
         else
                 trace_new(&call->trace);
+        *ret = TAKE_PTR(call);
+        return 0;
+}
+
+int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const ProtobufCMessage *request,
+        const Trace *trace, const Sc__Caller *caller, CallDone done, void *userdata) {
+        _cleanup_(call_freep) Call *call = NULL;
+        size_t size = protobuf_c_message_get_packed_size(request);
+        _cleanup_free_ uint8_t *packed = malloc(size ?: 1);
+        if (!packed)
+                return -ENOMEM;
+        protobuf_c_message_pack(request, packed);
+        int r = dispatcher_call_new(&call, method, packed, size, trace, done, userdata);
+        if (r < 0)
+                return r;
         r = call_set_caller(call, caller);
         if (r < 0)
                 return r;
@@ -248,6 +387,15 @@ static void on_served(Call *call, Sc__ErrorCode code, const char *detail, const 
         rpc_request_reply(request, payload, size);
 }
 
+static int copy_intent(Call *call, const Sc__Envelope__Delivery *intent) {
+        if (!intent || isempty(intent->source))
+                return 0;
+        call->intent.source = arena_strdup(&call->arena, intent->source);
+        call->intent.number = intent->number;
+        call->intent.target = arena_strdup(&call->arena, intent->target);
+        return call->intent.source && call->intent.target ? 0 : -ENOMEM;
+}
+
 static int serve_request(
         Dispatcher *dispatcher, const MethodInfo *method, RpcRequest *request, const RpcMessage *message) {
         _cleanup_(call_freep) Call *call = call_new(method, CALL_ARENA_LIMIT, on_served, request);
@@ -260,8 +408,13 @@ static int serve_request(
         r = call_set_caller(call, message->caller);
         if (r < 0)
                 return r;
+        r = copy_intent(call, message->intent);
+        if (r < 0)
+                return r;
         if (message->trace)
                 call->trace = *message->trace;
+        if (!method->hot && message->timeout_usec > 0)
+                call->deadline_usec = boottime_usec() + message->timeout_usec;
         /* Peers are roles of our own user id; they have checked what their clients may do. */
         call->internal = true;
         call->origin = rpc_request_connection(request);
@@ -284,9 +437,29 @@ static void on_request(RpcRequest *request, const RpcMessage *message, void *use
                 rpc_request_fail(request, ERROR_INVALID_ARGUMENT, "the request is malformed");
 }
 
+/* The requests' connection stays until they are answered, so no other has its address meanwhile. */
+static void cancel_calls_of(Dispatcher *dispatcher, const RpcConnection *connection) {
+        CallList theirs = LIST_HEAD_INITIALIZER(theirs);
+        Call *call, *next;
+
+        for (call = LIST_FIRST(&dispatcher->underway); call; call = next) {
+                next = LIST_NEXT(call, underway);
+                if (call->origin != connection)
+                        continue;
+                LIST_REMOVE(call, underway);
+                LIST_INSERT_HEAD(&theirs, call, underway);
+        }
+        while ((call = LIST_FIRST(&theirs))) {
+                LIST_REMOVE(call, underway);
+                LIST_INSERT_HEAD(&dispatcher->underway, call, underway);
+                call_cancel(call);
+        }
+}
+
 static void on_disconnect(RpcConnection *connection, void *userdata) {
         Dispatcher *dispatcher = userdata;
 
+        cancel_calls_of(dispatcher, connection);
         if (dispatcher->peer_gone)
                 dispatcher->peer_gone(connection, dispatcher->role);
 }
@@ -308,7 +481,12 @@ void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), v
                 drained(userdata);
 }
 
+void dispatcher_stop_calls(Dispatcher *dispatcher) {
+        dispatcher->stopped = true;
+        fiber_pool_cancel_all(dispatcher->fibers);
+}
+
 void dispatcher_stop_serving(Dispatcher *dispatcher) {
-        if (dispatcher)
-                dispatcher->server = rpc_server_free(dispatcher->server);
+        dispatcher_stop_calls(dispatcher);
+        dispatcher->server = rpc_server_free(dispatcher->server);
 }

@@ -40,6 +40,14 @@ FiberPool *dispatcher_fibers(Dispatcher *dispatcher);
  * once. From the loop, or from a fiber. */
 void dispatcher_dispatch(Dispatcher *dispatcher, Call *call);
 
+/* The figures of the fibers, as they stand among a role's statistics: how many of `max` there are. */
+size_t dispatcher_statistics(const Dispatcher *dispatcher, BusStatistic *ret, size_t max);
+
+/* An internal call with a packed request, not yet dispatched; whoever makes it fills in the other members.
+ * -EBADMSG, -ENOMEM. */
+int dispatcher_call_new(Call **ret, const MethodInfo *method, const void *request, size_t size,
+        const Trace *trace, CallDone done, void *userdata);
+
 /* A call of this role's own to another (or the same) role, e.g. group asking api for a user. The request is
  * copied. */
 int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const ProtobufCMessage *request,
@@ -73,7 +81,9 @@ int dispatcher_serve(
 /* Takes no more requests from other roles, who send them again to whoever serves next; `drained` is called
  * once, when all that were taken are answered, perhaps at once. */
 void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), void *userdata);
-/* Disconnects the other roles, refuses calls from now on with ERROR_UNAVAILABLE, and cancels all fibers.
- * Those that wait for a write go on when it completes, so a role that ends calls this first, then closes its
- * store, and frees what handlers use after that: no fiber is left then. */
+/* Refuses calls from now on with ERROR_UNAVAILABLE, and cancels all fibers. Those that wait for a write go on
+ * when it completes; so this comes first when a role ends, then it closes its store, and after that it frees
+ * what handlers use: no fiber is left then. */
+void dispatcher_stop_calls(Dispatcher *dispatcher);
+/* The same, and disconnects the other roles: no request reaches the role from now on. */
 void dispatcher_stop_serving(Dispatcher *dispatcher);

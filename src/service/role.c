@@ -410,11 +410,12 @@ static int start_role(Process *process) {
 static void process_done(Process *process) {
         RoleProcess *shared = &process->shared;
 
+        if (shared->dispatcher)
+                dispatcher_stop_calls(shared->dispatcher);
         /* While the peers are still connected, so that what the role commits at its end is answered. */
         if (shared->role)
                 shared->hooks->stop(shared->role);
         shared->role = NULL;
-        dispatcher_stop_serving(shared->dispatcher);
         dispatcher_free(shared->dispatcher);
         routes_free(shared->routes);
         sd_event_source_disable_unref(process->housekeeping);

@@ -116,6 +116,8 @@ def method_table(method):
         yield f'        .http_path = {c_string(method.path)},'
         yield f'        .http_status = {method.status},'
     yield f'        .idempotent = {c_bool(method.idempotent)},'
+    if method.hot:
+        yield '        .hot = true,'
     field = method.request.index_of(method.scope_field) if method.scope_field else -1
     yield f'        .scope_kind = SCOPE_{method.scope.upper()},'
     yield f'        .scope_field = {field},'

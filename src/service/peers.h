@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The connections to the other roles, by address, made as they are needed. */
+
+#include "rpc/rpc.h"
+
+typedef struct Peer Peer;
+
+typedef struct Peers {
+        sd_event *event;
+        uint64_t timeout_usec;
+        Peer *by_address;
+} Peers;
+
+void peers_init(Peers *peers, sd_event *event, uint64_t timeout_usec);
+/* Fails every call that waits for an answer. */
+void peers_done(Peers *peers);
+
+/* -ENOMEM, -EINVAL. */
+int peers_get(Peers *peers, const char *address, RpcClient **ret);
