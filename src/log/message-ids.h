@@ -19,6 +19,9 @@
 #define MESSAGE_ID_STORE_INTEGRITY_OK "bd1984c351bb4a8a81a7ca0cafbb3612"
 #define MESSAGE_ID_STORE_INTEGRITY_FAILED "b3d52368f9364ee79b7beccd86389a73"
 
+/* What crosses between roles. */
+#define MESSAGE_ID_INTENT_PARKED "d763aa798cd9486fa405a2c1fcbc8bdb"
+
 /* Accounts and sessions. */
 #define MESSAGE_ID_SESSIONS_PURGED "27be3fcb0abc457e90d192338a30c2a8"
 /* written by stonechat-keys.service */

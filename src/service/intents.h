@@ -52,6 +52,8 @@ void intents_stop(Intents *intents);
 Intents *intents_free(Intents *intents);
 DEFINE_CLEANUP(Intents *, intents_free);
 
+/* Other delays than 50 ms and 5 s, for tests. */
+void intents_set_retry(Intents *intents, uint64_t min_usec, uint64_t max_usec);
 /* No fiber of the deliverer runs. */
 bool intents_is_idle(const Intents *intents);
 
