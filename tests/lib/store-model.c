@@ -10,7 +10,6 @@
 #define MAX_KINDS 4U
 #define STEPS_IN_ORDER 64U /* of one iteration of the loop */
 #define STEPS_REORDERED 4U
-#define LATE_USEC 5000U /* without max_delay_usec: what lands later does so after up to so long */
 #define LATE_PERCENT 5U /* of the steps let something land */
 
 /* An operation that the back end has. A write waits, is carried out, is handed back; a read is carried out
@@ -55,7 +54,7 @@ struct Backend {
         Store *store;
         Disk *disk;
         sd_event *event;
-        sd_event_source *source;
+        sd_event_source *later, *soon; /* one of them is on while there is something to do */
         TaskList tasks; /* in the order of their submission */
         size_t n_tasks;
         bool dead; /* the process died: nothing reaches the disk any more */
@@ -152,6 +151,8 @@ static Operation *make_late(Backend *b, Operation *o) {
         assert_se(answer && late);
         *answer = *o;
         arena_init(&answer->arena, SIZE_MAX);
+        answer->partition = arena_strdup(&answer->arena, o->partition); /* the other may be gone first */
+        assert_se(answer->partition);
         *late = (Late){.operation = o, .disk = b->disk};
         TAILQ_INSERT_TAIL(&b->model->late, late, link);
         return answer;
@@ -349,28 +350,37 @@ static void arm(Backend *b) {
                 if (!b->model->faults.reorder)
                         break;
         }
-        if (next == UINT64_MAX && !TAILQ_EMPTY(&b->model->late))
-                next = boottime_usec() +
-                       random_delay(b->model, b->model->faults.max_delay_usec ?: LATE_USEC);
-        if (next == UINT64_MAX || b->dead) {
-                assert_se(sd_event_source_set_enabled(b->source, SD_EVENT_OFF) >= 0);
-                return;
+        if (next == UINT64_MAX && !TAILQ_EMPTY(&b->model->late)) {
+                uint64_t max_usec = b->model->faults.max_delay_usec;
+                next = max_usec > 0 ? boottime_usec() + random_delay(b->model, max_usec) : 0;
         }
-        assert_se(sd_event_source_set_time(b->source, next) >= 0);
-        assert_se(sd_event_source_set_enabled(b->source, SD_EVENT_ONESHOT) >= 0);
+        bool idle = next == UINT64_MAX || b->dead;
+        assert_se(sd_event_source_set_time(b->later, next) >= 0);
+        assert_se(sd_event_source_set_enabled(
+                          b->later, idle || next == 0 ? SD_EVENT_OFF : SD_EVENT_ONESHOT) >= 0);
+        assert_se(sd_event_source_set_enabled(
+                          b->soon, !idle && next == 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF) >= 0);
 }
 
-static int on_time(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        Backend *b = userdata;
+static void act(Backend *b) {
         unsigned n = STEPS_IN_ORDER;
 
         if (b->model->faults.reorder)
                 n = 1 + random_below(&b->model->random, STEPS_REORDERED);
-        if (b->n_tasks == 0 && !TAILQ_EMPTY(&b->model->late))
+        if (b->n_tasks == 0 && b->model->faults.max_delay_usec > 0 && !TAILQ_EMPTY(&b->model->late))
                 land(b->model, pick_late(b->model));
         for (; n > 0 && !b->dead && step(b); n--)
                 ;
         arm(b);
+}
+
+static int on_time(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        act(userdata);
+        return 0;
+}
+
+static int on_soon(_unused_ sd_event_source *source, void *userdata) {
+        act(userdata);
         return 0;
 }
 
@@ -389,7 +399,8 @@ static int open_backend(Backend **ret, Store *store, sd_event *event, const Stor
         TAILQ_INIT(&b->tasks);
         TAILQ_INSERT_TAIL(&b->model->backends, b, link);
         b->model->crashed = false;
-        assert_se(sd_event_add_time(event, &b->source, CLOCK_BOOTTIME, 0, 1, on_time, b) >= 0);
+        assert_se(sd_event_add_time(event, &b->later, CLOCK_BOOTTIME, 0, 1, on_time, b) >= 0);
+        assert_se(sd_event_add_defer(event, &b->soon, on_soon, b) >= 0);
         arm(b);
         *ret = b;
         return 0;
@@ -407,7 +418,8 @@ static void close_backend(Backend *b) {
         while (b->n_tasks > 0)
                 (void) step(b);
         TAILQ_REMOVE(&b->model->backends, b, link);
-        sd_event_source_disable_unref(b->source);
+        sd_event_source_disable_unref(b->later);
+        sd_event_source_disable_unref(b->soon);
         sd_event_unref(b->event);
         free(b);
 }
