@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite-append.h"
 
-#include "util/string-util.h"
+#include "store/sqlite-write.h"
 
 static const MessageInfo *find_message_info(const MessageInfo *const *records) {
         for (; *records; records++)
@@ -26,13 +26,12 @@ int appender_init(Appender *a, Connection *connection, const MessageInfo *const 
         if (!a->info)
                 return 0;
         const IndexInfo *key = &a->info->record->key;
-        int created_at = record_find_field(a->info, "created_at");
         a->by_client_id = find_client_id_index(a->info);
-        if (!a->by_client_id || created_at < 0 || key->n_fields != 2)
+        if (!a->by_client_id || key->n_fields != 2)
                 return -EINVAL;
         a->conversation = key->fields[0];
         a->seq = key->fields[1];
-        a->created_at = (unsigned) created_at;
+        a->client_msg_id = a->by_client_id->fields[0];
         a->last_seqs = seq_cache_new();
         return a->last_seqs ? 0 : -ENOMEM;
 }
@@ -41,12 +40,17 @@ void appender_done(Appender *a) {
         a->last_seqs = seq_cache_free(a->last_seqs);
 }
 
+void appender_forget(Appender *a) {
+        if (a->last_seqs)
+                seq_cache_clear(a->last_seqs);
+}
+
 static int find_last_seq(Appender *a, const Operation *o, uint64_t *ret) {
         const StatementShape shape = {.info = a->info, .kind = STATEMENT_LAST};
         const Value *conversation = &o->append.values[a->conversation];
         _cleanup_reset_ sqlite3_stmt *statement = NULL;
 
-        if (seq_cache_get(a->last_seqs, o->append.conversation, ret))
+        if (seq_cache_get(a->last_seqs, o->partition, ret))
                 return 0;
         int r = connection_prepare(a->connection, &shape, &statement);
         if (r < 0)
@@ -60,42 +64,51 @@ static int find_last_seq(Appender *a, const Operation *o, uint64_t *ret) {
         return 0;
 }
 
-/* 1 if the message is stored now, 0 if one of its keys is taken. */
-static int insert_message(Appender *a, const Value *values) {
-        const StatementShape shape = {.info = a->info, .kind = STATEMENT_INSERT_NEW};
-        _cleanup_reset_ sqlite3_stmt *statement = NULL;
-
-        int r = connection_prepare(a->connection, &shape, &statement);
-        if (r < 0)
-                return r;
-        int rc = SQLITE_OK;
-        for (unsigned i = 0; i < record_n_fields(a->info) && rc == SQLITE_OK; i++)
-                rc = statement_bind(statement, (int) i + 1, &values[i]);
-        if (rc == SQLITE_OK)
-                rc = sqlite3_step(statement);
-        if (rc != SQLITE_DONE)
-                return connection_error(a->connection, rc) ?: -EIO;
-        return sqlite3_changes(connection_handle(a->connection)) > 0;
+static const Value *entry_values(const Appender *a, const Operation *o, size_t i) {
+        return o->append.values + i * record_n_fields(a->info);
 }
 
-/* Compares all that the sender decides: everything but its place and its time. */
-static bool has_same_content(const Appender *a, sqlite3_stmt *stored, const Value *values) {
-        for (unsigned i = 0; i < record_n_fields(a->info); i++) {
-                const Value value = statement_column(stored, (int) i);
-                if (i != a->seq && i != a->created_at && !value_equal(&value, &values[i]))
-                        return false;
+/* Takes back the first n entries, which this operation has inserted. */
+static int undo_entries(Appender *a, const Operation *o, size_t n) {
+        const StatementShape shape = {.info = a->info, .kind = STATEMENT_DELETE};
+
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_reset_ sqlite3_stmt *statement = NULL;
+                const Value *values = entry_values(a, o, i);
+                int r = connection_prepare(a->connection, &shape, &statement);
+                if (r < 0)
+                        return r;
+                int rc = statement_bind(statement, (int) a->conversation + 1, &values[a->conversation]);
+                if (rc == SQLITE_OK)
+                        rc = statement_bind(statement, (int) a->seq + 1, &values[a->seq]);
+                if (rc == SQLITE_OK)
+                        rc = sqlite3_step(statement);
+                if (rc != SQLITE_DONE)
+                        return connection_error(a->connection, rc) ?: -EIO;
         }
-        return true;
+        return 0;
 }
 
-/* The message that has the (sender, client_msg_id) of this one: -EIO if there is none. */
-static int find_first(Appender *a, const Value *values, StoreAppended *ret) {
+static int copy_row(Appender *a, sqlite3_stmt *statement, Arena *arena, Sc__Message **ret) {
+        Value values[SQL_MAX_FIELDS];
+        ProtobufCMessage *record;
+
+        for (unsigned i = 0; i < record_n_fields(a->info); i++)
+                values[i] = statement_column(statement, (int) i);
+        int r = record_from_values(a->info, values, arena, &record);
+        if (r < 0)
+                return r == -ENOMEM ? r : -EIO;
+        *ret = (Sc__Message *) record;
+        return 0;
+}
+
+/* The stored entry that has the (sender, client_msg_id) of this one: 1, or 0 if there is none. */
+static int find_taken(Appender *a, const Value *values, Arena *arena, Sc__Message **ret) {
         const StatementShape shape = {
                 .info = a->info,
                 .kind = STATEMENT_SELECT,
                 .index = a->by_client_id,
                 .n_prefix = 2,
-                .exclude_field = -1,
         };
         static const Value one = {.type = VALUE_INTEGER, .integer = 1};
         _cleanup_reset_ sqlite3_stmt *statement = NULL;
@@ -109,28 +122,28 @@ static int find_first(Appender *a, const Value *values, StoreAppended *ret) {
         if (rc == SQLITE_OK)
                 rc = sqlite3_step(statement);
         if (rc != SQLITE_ROW)
-                return connection_error(a->connection, rc) ?: -EIO;
-        const Value conversation = statement_column(statement, (int) a->conversation);
-        bool same = has_same_content(a, statement, values);
-        *ret = (StoreAppended){
-                .seq = value_equal(&conversation, &values[a->conversation])
-                               ? (uint64_t) sqlite3_column_int64(statement, (int) a->seq)
-                               : 0,
-                .created_at = sqlite3_column_int64(statement, (int) a->created_at),
-                .duplicate = same,
-                .conflict = !same,
-        };
-        return 0;
+                return connection_error(a->connection, rc);
+        r = copy_row(a, statement, arena, ret);
+        return r < 0 ? r : 1;
 }
 
-static int append_one(Appender *a, Value *values, uint64_t *last_seq, StoreAppended *ret) {
-        values[a->seq] = (Value){.type = VALUE_INTEGER, .integer = (int64_t) (*last_seq + 1)};
-        int r = insert_message(a, values);
-        if (r < 0)
-                return r;
-        if (r == 0)
-                return find_first(a, values, ret);
-        *ret = (StoreAppended){.seq = ++*last_seq, .created_at = values[a->created_at].integer};
+/* All entries of the operation that are stored already. */
+static int find_all_taken(Appender *a, Operation *o) {
+        o->append.taken = arena_new(&o->arena, Sc__Message *, o->append.n);
+        if (!o->append.taken)
+                return -ENOMEM;
+        o->append.n_taken = 0;
+        for (size_t i = 0; i < o->append.n; i++) {
+                const Value *values = entry_values(a, o, i);
+                if (values[a->client_msg_id].size == 0)
+                        continue; /* stands outside the index */
+                int r = find_taken(a, values, &o->arena, &o->append.taken[o->append.n_taken]);
+                if (r < 0)
+                        return r;
+                o->append.n_taken += (size_t) r;
+        }
+        /* Two of its own entries have the same name. */
+        o->r = o->append.n_taken > 0 ? -EEXIST : -EINVAL;
         return 0;
 }
 
@@ -140,18 +153,48 @@ int appender_run(Appender *a, Operation *o) {
         int r = find_last_seq(a, o, &last_seq);
         if (r < 0)
                 return r;
+        o->append.last_seq = last_seq;
         if (last_seq != o->append.after_seq) {
-                o->append.last_seq = last_seq;
                 o->r = -ESTALE;
                 return 0;
         }
         for (size_t i = 0; i < o->append.n; i++) {
-                r = append_one(a, o->append.values + i * record_n_fields(a->info), &last_seq,
-                        &o->append.results[i]);
+                r = run_with_all_fields(a->connection, STATEMENT_INSERT_NEW, a->info, entry_values(a, o, i));
+                if (r == 0) {
+                        r = undo_entries(a, o, i);
+                        return r < 0 ? r : find_all_taken(a, o);
+                }
                 if (r < 0)
                         return r;
         }
-        seq_cache_put(a->last_seqs, o->append.conversation, last_seq);
-        o->append.last_seq = last_seq;
+        r = run_extras(a->connection, &o->append.extras, o->partition, o->name);
+        if (r < 0)
+                return r;
+        o->append.last_seq = last_seq + o->append.n;
+        seq_cache_put(a->last_seqs, o->partition, o->append.last_seq);
+        return 0;
+}
+
+int appender_delete(Appender *a, Operation *o) {
+        const StatementShape shape = {.info = a->info, .kind = STATEMENT_DELETE_OLDEST};
+        const Value conversation = {
+                .type = VALUE_TEXT, .size = (uint32_t) strlen(o->partition), .text = o->partition};
+        /* Numbers are signed in SQLite. */
+        int64_t last_seq = (int64_t) MIN(o->delete_entries.last_seq, (uint64_t) INT64_MAX);
+        _cleanup_reset_ sqlite3_stmt *statement = NULL;
+
+        int r = connection_prepare(a->connection, &shape, &statement);
+        if (r < 0)
+                return r;
+        int rc = statement_bind(statement, (int) a->conversation + 1, &conversation);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_bind_int64(statement, (int) a->seq + 1, last_seq);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_bind_int64(statement, sql_parameter_limit(a->info), o->delete_entries.limit);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_step(statement);
+        if (rc != SQLITE_DONE)
+                return connection_error(a->connection, rc) ?: -EIO;
+        o->delete_entries.n_deleted = (unsigned) sqlite3_changes(connection_handle(a->connection));
         return 0;
 }

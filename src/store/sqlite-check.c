@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite-check.h"
 
-#include "store/operation-queue.h"
+#include <stdatomic.h>
+
 #include "store/sqlite-connection.h"
-#include "store/thread.h"
 #include "util/string-util.h"
 
 #define MAX_FINDINGS 100U
@@ -15,9 +15,7 @@ struct Checker {
         char *path;
         bool has_messages;
         _Atomic bool stop;
-        OperationQueue queue;
-        pthread_t thread;
-        bool started;
+        WorkQueue *queue;
 };
 
 typedef struct Findings {
@@ -55,18 +53,30 @@ static int collect(Connection *connection, Findings *findings, const char *sql) 
         return connection_error(connection, rc);
 }
 
+/* Seqs follow one another from the oldest entry that was not deleted, and counts never go back. */
+static const char *const log_checks[] = {
+        "SELECT 'conversation ' || conversation || ' has ' || count(*) || ' entries from number ' || "
+        "min(seq) ||"
+        " ' to number ' || max(seq)"
+        " FROM messages GROUP BY conversation HAVING count(*) <> max(seq) - min(seq) + 1 LIMIT 100",
+        "SELECT 'conversation ' || conversation || ' counts less at number ' || seq || ' than before'"
+        " FROM (SELECT conversation, seq, \"count\" AS here, lag(\"count\", 1, 0) OVER"
+        " (PARTITION BY conversation ORDER BY seq) AS before FROM messages) WHERE here < before LIMIT 100",
+};
+
 static int look(const Checker *c, Connection *connection, Findings *findings) {
         /* The quick one tells of broken pages before the thorough one stumbles over them. */
         int r = collect(connection, findings, "PRAGMA quick_check(100)");
         if (r >= 0 && findings->n == 0)
                 r = collect(connection, findings, "PRAGMA integrity_check(100)");
-        if (r >= 0 && findings->n == 0 && c->has_messages)
-                r = collect(connection, findings,
-                        "SELECT 'conversation ' || conversation || ' has ' || count(*) ||"
-                        " ' messages, but its last is number ' || max(seq)"
-                        " FROM messages GROUP BY conversation"
-                        " HAVING count(*) <> max(seq) OR min(seq) <> 1 LIMIT 100");
-        return r;
+        if (r < 0 || findings->n > 0 || !c->has_messages)
+                return r;
+        FOREACH_ARRAY(check, log_checks, ELEMENTSOF(log_checks)) {
+                r = collect(connection, findings, *check);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 static int on_progress(void *userdata) {
@@ -76,7 +86,7 @@ static int on_progress(void *userdata) {
 
 static int run_check(Checker *c, Operation *o) {
         _cleanup_(connection_closep) Connection *connection = NULL;
-        Findings findings = {.arena = &o->check.arena};
+        Findings findings = {.arena = &o->arena};
         int64_t pages;
 
         findings.texts = arena_new(findings.arena, const char *, MAX_FINDINGS + 1);
@@ -96,29 +106,35 @@ static int run_check(Checker *c, Operation *o) {
         return 0;
 }
 
-static void *checker_main(void *userdata) {
+static void on_batch(WorkList *items, _unused_ unsigned thread, void *userdata) {
+        OperationList done = TAILQ_HEAD_INITIALIZER(done);
         Checker *c = userdata;
-        OperationList list = TAILQ_HEAD_INITIALIZER(list);
+        WorkItem *item;
 
-        while (operation_queue_pop(&c->queue, &list, 1) > 0) {
-                Operation *operation = TAILQ_FIRST(&list);
+        while ((item = work_list_pop(items))) {
+                Operation *operation = CONTAINER_OF(item, Operation, work);
                 operation->r = atomic_load(&c->stop) ? -ECANCELED : run_check(c, operation);
-                store_finish(c->store, &list);
+                TAILQ_INSERT_TAIL(&done, operation, link);
         }
-        return NULL;
+        store_finish(c->store, &done);
 }
 
-int checker_start(Checker **ret, Store *store, const StoreConfig *config) {
+int checker_start(Checker **ret, Store *store, const StoreConfig *config, const char *path) {
         Checker *c = new0(Checker, 1);
         if (!c)
                 return -ENOMEM;
         c->store = store;
-        operation_queue_init(&c->queue);
         for (const MessageInfo *const *info = config->records; *info; info++)
                 c->has_messages |= (*info)->descriptor == &sc__message__descriptor;
-        c->path = strdup(config->path);
-        int r = c->path ? thread_start(&c->thread, "store-check", checker_main, c) : -ENOMEM;
-        c->started = r >= 0;
+        c->path = strdup(path);
+        int r = !c->path ? -ENOMEM
+                         : work_queue_start(&c->queue, &(WorkQueueConfig){
+                                                               .name = "store-check",
+                                                               .n_threads = 1,
+                                                               .max_batch = 1,
+                                                               .run = on_batch,
+                                                               .userdata = c,
+                                                       });
         if (r < 0)
                 checker_stop(c);
         else
@@ -130,15 +146,12 @@ Checker *checker_stop(Checker *c) {
         if (!c)
                 return NULL;
         atomic_store(&c->stop, true);
-        operation_queue_stop(&c->queue);
-        if (c->started)
-                pthread_join(c->thread, NULL);
-        operation_queue_done(&c->queue);
+        work_queue_stop(c->queue);
         free(c->path);
         free(c);
         return NULL;
 }
 
 void checker_submit(Checker *c, Operation *operation) {
-        operation_queue_push(&c->queue, operation);
+        work_queue_push(c->queue, &operation->work);
 }

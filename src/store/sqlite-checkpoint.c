@@ -3,7 +3,8 @@
 
 #include <sys/statvfs.h>
 
-#include "store/thread.h"
+#include "util/busy-clock.h"
+#include "util/work-queue.h"
 
 /* Start copying at this size of the log (32 MiB). The larger, the more often a page in it is overwritten
  * before it is copied once; the longer a start after a crash takes. */

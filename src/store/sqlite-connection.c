@@ -162,8 +162,13 @@ int connection_begin(Connection *connection) {
         return run_once(connection, connection->begin);
 }
 
+/* A write of the log that found no space came before the frame that makes the others count. */
 int connection_commit(Connection *connection) {
-        return run_once(connection, connection->commit);
+        int r = run_once(connection, connection->commit);
+        if (r >= 0)
+                return 0;
+        int rc = sqlite3_extended_errcode(connection->db);
+        return r == -ENOSPC && (rc == SQLITE_FULL || rc == SQLITE_IOERR_WRITE) ? -ENOSPC : -EINPROGRESS;
 }
 
 void connection_rollback(Connection *connection) {

@@ -28,6 +28,8 @@ int connection_error(Connection *connection, int rc);
 int connection_exec(Connection *connection, const char *sql);
 /* Transactions, by statements that are prepared already: to roll back needs no memory. */
 int connection_begin(Connection *connection); /* to write, if it is the writer's connection */
+/* -ENOSPC: nothing was done. -EINPROGRESS for any other failure: the frames of the commit may lie in the
+ * log, and a crash before the next commit overwrites them makes recovery find them. */
 int connection_commit(Connection *connection);
 /* Does nothing if there is none, as the engine may have ended it by itself. */
 void connection_rollback(Connection *connection);

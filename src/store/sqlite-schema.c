@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite-schema.h"
 
+#include "store/sqlite-migrate.h"
+
 #define STRINGIFY(x) #x
 #define SET_VERSION(version) "PRAGMA user_version = " STRINGIFY(version)
 
@@ -50,11 +52,17 @@ static int ensure_all(Connection *connection, const MessageInfo *const *records)
                 return r;
         if (version > SQLITE_SCHEMA_VERSION)
                 return -EUCLEAN;
+        r = sqlite_migrate_begin(connection, version);
+        if (r < 0)
+                return r;
         for (; *records; records++) {
                 r = ensure_record(connection, *records);
                 if (r < 0)
                         return r;
         }
+        r = sqlite_migrate_finish(connection, version);
+        if (r < 0)
+                return r;
         return version < SQLITE_SCHEMA_VERSION
                        ? connection_exec(connection, SET_VERSION(SQLITE_SCHEMA_VERSION))
                        : 0;
@@ -69,5 +77,6 @@ int sqlite_schema_ensure(Connection *connection, const MessageInfo *const *recor
                 r = connection_commit(connection);
         if (r < 0)
                 connection_rollback(connection);
-        return r;
+        /* Whether it is done shows when the store is opened next. */
+        return r == -EINPROGRESS ? -EIO : r;
 }

@@ -8,8 +8,8 @@
 /* The way records are laid out in tables, PRAGMA user_version. It grows when a program that knows only the
  * older one could no longer work; new tables, new indexes and new fields need no new number. (An index that
  * changes needs a new name.) */
-#define SQLITE_SCHEMA_VERSION 1
+#define SQLITE_SCHEMA_VERSION 2
 
-/* Creates what is missing, adds columns for new fields, in one transaction: -EUCLEAN if the store is newer
- * than this program. */
+/* Creates what is missing, adds columns for new fields, and brings an older layout up to date
+ * (sqlite-migrate.h), in one transaction: -EUCLEAN if the store is newer than this program. */
 int sqlite_schema_ensure(Connection *connection, const MessageInfo *const *records);

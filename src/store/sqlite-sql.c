@@ -3,15 +3,10 @@
 
 #include <sqlite3.h>
 
+#include "store/operation.h"
+
 static const char *field_name(const MessageInfo *info, unsigned field) {
         return info->descriptor->fields[field].name;
-}
-
-static bool key_has_field(const RecordInfo *record, unsigned field) {
-        FOREACH_ARRAY(f, record->key.fields, record->key.n_fields)
-                if (*f == field)
-                        return true;
-        return false;
 }
 
 static void add_equal(sqlite3_str *sql, const MessageInfo *info, unsigned field) {
@@ -39,36 +34,104 @@ static void add_insert(sqlite3_str *sql, const MessageInfo *info) {
         sqlite3_str_appendall(sql, ")");
 }
 
-static void add_update(sqlite3_str *sql, const MessageInfo *info) {
+/* OPERATION_VERSION() in SQL. */
+static void add_next_version(sqlite3_str *sql, const MessageInfo *info) {
+        const char *version = field_name(info, (unsigned) info->record->version_field);
+
+        sqlite3_str_appendf(sql, "\"%w\" = (((\"%w\" >> %d) + 1) << %d) | ", version, version,
+                OPERATION_NAME_BITS, OPERATION_NAME_BITS);
+}
+
+/* The record that is there gets the values, and a new version. */
+static void add_put(sqlite3_str *sql, const MessageInfo *info) {
         const RecordInfo *record = info->record;
         unsigned n_set = 0;
 
-        sqlite3_str_appendf(sql, "UPDATE \"%w\" SET ", record->table);
+        add_insert(sql, info);
+        sqlite3_str_appendall(sql, " ON CONFLICT DO UPDATE SET ");
         for (unsigned i = 0; i < record_n_fields(info); i++) {
-                if (key_has_field(record, i))
+                /* Where there is nothing but the key, one field is set to what it is. */
+                if (record_field_is_key(info, i) &&
+                        (record_n_fields(info) > record->key.n_fields || i != record->key.fields[0]))
                         continue;
                 sqlite3_str_appendall(sql, n_set++ > 0 ? ", " : "");
-                add_equal(sql, info, i);
-                if ((int) i == record->version_field)
-                        sqlite3_str_appendall(sql, " + 1");
-        }
-        if (n_set == 0) /* nothing but the key: find out whether it is there */
-                add_equal(sql, info, record->key.fields[0]);
-        add_where_key(sql, info, record->key.n_fields);
-        if (record->version_field >= 0) {
-                sqlite3_str_appendall(sql, " AND ");
-                add_equal(sql, info, (unsigned) record->version_field);
+                if ((int) i == record->version_field) {
+                        add_next_version(sql, info);
+                        sqlite3_str_appendf(
+                                sql, "(excluded.\"%w\" & %u)", field_name(info, i), OPERATION_NAME_MASK);
+                } else
+                        sqlite3_str_appendf(
+                                sql, "\"%w\" = excluded.\"%w\"", field_name(info, i), field_name(info, i));
         }
 }
 
-static void add_delete(sqlite3_str *sql, const MessageInfo *info) {
-        int version = info->record->version_field;
+static void add_change(sqlite3_str *sql, const StatementShape *shape, unsigned field) {
+        const char *name = field_name(shape->info, field);
+        uint32_t bit = 1U << field;
 
-        sqlite3_str_appendf(sql, "DELETE FROM \"%w\"", info->record->table);
+        sqlite3_str_appendf(sql, "\"%w\" = ", name);
+        if (shape->increment & bit)
+                sqlite3_str_appendf(sql, "\"%w\" + ?%u", name, field + 1);
+        else if (shape->max & bit)
+                sqlite3_str_appendf(sql, "max(\"%w\", ?%u)", name, field + 1);
+        else
+                sqlite3_str_appendf(sql, "?%u", field + 1);
+}
+
+static void add_where_key_and_equal(sqlite3_str *sql, const StatementShape *shape) {
+        const MessageInfo *info = shape->info;
+
         add_where_key(sql, info, info->record->key.n_fields);
-        if (version >= 0)
-                sqlite3_str_appendf(sql, " AND (?%d = 0 OR \"%w\" = ?%d)", version + 1,
-                        field_name(info, (unsigned) version), version + 1);
+        for (unsigned i = 0; i < record_n_fields(info); i++)
+                if (shape->equal & 1U << i)
+                        sqlite3_str_appendf(sql, " AND \"%w\" IS ?%u", field_name(info, i), i + 1);
+}
+
+static void add_patch(sqlite3_str *sql, const StatementShape *shape) {
+        const MessageInfo *info = shape->info;
+        uint32_t changed = shape->set | shape->increment | shape->max;
+        unsigned n_set = 0;
+
+        sqlite3_str_appendf(sql, "UPDATE \"%w\" SET ", info->record->table);
+        for (unsigned i = 0; i < record_n_fields(info); i++) {
+                if (!(changed & 1U << i))
+                        continue;
+                sqlite3_str_appendall(sql, n_set++ > 0 ? ", " : "");
+                add_change(sql, shape, i);
+        }
+        if (info->record->version_field >= 0) {
+                sqlite3_str_appendall(sql, ", ");
+                add_next_version(sql, info);
+                sqlite3_str_appendf(sql, "?%d", sql_parameter_name(info));
+        }
+        add_where_key_and_equal(sql, shape);
+}
+
+static void add_delete_oldest(sqlite3_str *sql, const MessageInfo *info) {
+        const RecordInfo *record = info->record;
+        unsigned n = record->key.n_fields - 1, last = record->key.fields[n];
+
+        sqlite3_str_appendf(sql, "DELETE FROM \"%w\"", record->table);
+        add_where_key(sql, info, n);
+        sqlite3_str_appendf(sql, " AND \"%w\" <= (SELECT max(n) FROM (SELECT \"%w\" AS n FROM \"%w\"",
+                field_name(info, last), field_name(info, last), record->table);
+        add_where_key(sql, info, n);
+        sqlite3_str_appendf(sql, " AND \"%w\" <= ?%u AND \"%w\" < (SELECT max(\"%w\") FROM \"%w\"",
+                field_name(info, last), last + 1, field_name(info, last), field_name(info, last),
+                record->table);
+        add_where_key(sql, info, n);
+        sqlite3_str_appendf(
+                sql, ") ORDER BY \"%w\" LIMIT ?%d))", field_name(info, last), sql_parameter_limit(info));
+}
+
+/* For a record of a key and one number. */
+static void add_count_up(sqlite3_str *sql, const MessageInfo *info) {
+        const char *number = field_name(info, info->record->key.n_fields);
+
+        add_insert(sql, info);
+        sqlite3_str_appendf(sql,
+                " ON CONFLICT DO UPDATE SET \"%w\" = \"%w\" + excluded.\"%w\" RETURNING \"%w\"", number,
+                number, number, number);
 }
 
 static void add_last(sqlite3_str *sql, const MessageInfo *info) {
@@ -109,19 +172,13 @@ static void add_select_where(sqlite3_str *sql, const StatementShape *shape) {
                 add_condition(sql, &any);
                 sqlite3_str_appendf(sql, "\"%w\" <> ''", field_name(info, fields[0]));
         }
-        if (shape->exclude_field >= 0) {
-                unsigned field = (unsigned) shape->exclude_field;
-                add_condition(sql, &any);
-                sqlite3_str_appendf(sql, "\"%w\" IS NOT ?%u", field_name(info, field), field + 1);
-        }
 }
 
 static void add_select(sqlite3_str *sql, const StatementShape *shape) {
         const MessageInfo *info = shape->info;
 
-        sqlite3_str_appendall(sql, shape->count_only ? "SELECT count(*) FROM (SELECT 1" : "SELECT ");
-        if (!shape->count_only)
-                add_columns(sql, info);
+        sqlite3_str_appendall(sql, "SELECT ");
+        add_columns(sql, info);
         sqlite3_str_appendf(sql, " FROM \"%w\"", info->record->table);
         /* What was declared for this query, rather than what the planner guesses. */
         if (shape->index->name)
@@ -130,7 +187,7 @@ static void add_select(sqlite3_str *sql, const StatementShape *shape) {
         for (unsigned i = shape->n_prefix; i < shape->index->n_fields; i++)
                 sqlite3_str_appendf(sql, "%s\"%w\"%s", i == shape->n_prefix ? " ORDER BY " : ", ",
                         field_name(info, shape->index->fields[i]), shape->descending ? " DESC" : "");
-        sqlite3_str_appendf(sql, " LIMIT ?%d%s", sql_parameter_limit(info), shape->count_only ? ")" : "");
+        sqlite3_str_appendf(sql, " LIMIT ?%d", sql_parameter_limit(info));
 }
 
 char *sql_statement(const StatementShape *shape) {
@@ -145,11 +202,23 @@ char *sql_statement(const StatementShape *shape) {
                 add_insert(sql, info);
                 sqlite3_str_appendall(sql, " ON CONFLICT DO NOTHING");
                 break;
-        case STATEMENT_UPDATE:
-                add_update(sql, info);
+        case STATEMENT_PUT:
+                add_put(sql, info);
+                break;
+        case STATEMENT_PATCH:
+                add_patch(sql, shape);
+                break;
+        case STATEMENT_PATCH_RETURNING:
+                add_patch(sql, shape);
+                sqlite3_str_appendf(
+                        sql, " RETURNING \"%w\"", field_name(info, (unsigned) info->record->version_field));
                 break;
         case STATEMENT_DELETE:
-                add_delete(sql, info);
+                sqlite3_str_appendf(sql, "DELETE FROM \"%w\"", info->record->table);
+                add_where_key_and_equal(sql, shape);
+                break;
+        case STATEMENT_DELETE_OLDEST:
+                add_delete_oldest(sql, info);
                 break;
         case STATEMENT_EXISTS:
                 sqlite3_str_appendf(sql, "SELECT 1 FROM \"%w\"", info->record->table);
@@ -157,6 +226,9 @@ char *sql_statement(const StatementShape *shape) {
                 break;
         case STATEMENT_LAST:
                 add_last(sql, info);
+                break;
+        case STATEMENT_COUNT_UP:
+                add_count_up(sql, info);
                 break;
         case STATEMENT_SELECT:
                 add_select(sql, shape);

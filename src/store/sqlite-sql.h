@@ -11,30 +11,41 @@
 typedef enum StatementKind {
         STATEMENT_INSERT,
         STATEMENT_INSERT_NEW, /* does nothing if a key is taken */
-        STATEMENT_UPDATE,
+        STATEMENT_PUT,
+        STATEMENT_PATCH,
+        STATEMENT_PATCH_RETURNING, /* a row with the new version */
         STATEMENT_DELETE,
+        STATEMENT_DELETE_OLDEST, /* so many of the greatest last key field or below, but not the last one */
         STATEMENT_EXISTS, /* one row if the key is there */
         STATEMENT_LAST, /* the greatest last key field where the other key fields are equal; or NULL */
+        STATEMENT_COUNT_UP, /* adds to the field behind the key, inserts what is missing; a row with the sum
+                             */
         STATEMENT_SELECT,
 } StatementKind;
 
 /* What tells one statement from another: compared as it lies in memory, so without padding. */
 typedef struct StatementShape {
         const MessageInfo *info;
-        const IndexInfo *index; /* this and what follows kind: of STATEMENT_SELECT, as in ReadItem */
+        const IndexInfo *index; /* of SELECT */
         StatementKind kind;
-        unsigned n_prefix;
-        int exclude_field;
-        bool after, before, descending, count_only;
+        uint32_t set, increment, max; /* of PATCH: one bit a field */
+        uint32_t equal; /* of PATCH and DELETE: fields that must have the value of their parameter */
+        uint8_t n_prefix; /* this and what follows: of SELECT, as in ReadItem */
+        bool after, before, descending;
 } StatementShape;
-static_assert(sizeof(StatementShape) == 2 * sizeof(void *) + 4 * sizeof(uint32_t), "has padding");
+static_assert(sizeof(StatementShape) == 2 * sizeof(void *) + 6 * sizeof(uint32_t), "has padding");
+#define SQL_MAX_FIELDS 32U
 
-/* Parameters of SELECT beyond the fields: the upper bound, and the most rows. */
+/* Parameters beyond the fields: the upper bound, the most rows, and the name of the operation, which new
+ * versions end with. */
 static inline int sql_parameter_before(const MessageInfo *info) {
         return (int) record_n_fields(info) + 1;
 }
 static inline int sql_parameter_limit(const MessageInfo *info) {
         return (int) record_n_fields(info) + 2;
+}
+static inline int sql_parameter_name(const MessageInfo *info) {
+        return (int) record_n_fields(info) + 3;
 }
 
 /* To be freed with sqlite3_free(); NULL when out of memory. */

@@ -5,13 +5,10 @@
  * transaction; what comes in meanwhile goes into the next (group commit, without waiting for company).
  *
  * An operation that is refused (-EEXIST, -ENOENT, -ESTALE) leaves nothing behind and does not concern the
- * others of its transaction. When the engine fails, in a statement or in the commit, the transaction is
- * rolled back, all its operations get the error, and the next transaction is tried as if nothing had been.
- *
- * What was reported as failed may yet be in the log: if an fsync fails, the frames of the commit lie in the
- * file, and a crash before the next commit overwrites them makes recovery find them. Running a failed
- * operation again is therefore safe where its outcome can be told: an append finds its messages by
- * (sender, client_msg_id), an insert its key, an update its version. */
+ * others of its transaction. When the engine fails in one, or finds no space to commit, the transaction is
+ * rolled back and its operations run again, each in a transaction of its own, so that one that cannot be
+ * done fails alone. When the commit itself fails the outcome of all is unknown. The next transaction is
+ * tried as if nothing had been. */
 
 #include "store/sqlite-checkpoint.h"
 #include "store/store-backend.h"

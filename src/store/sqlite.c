@@ -14,6 +14,7 @@
 #include "util/string-util.h"
 
 struct Backend {
+        char *path;
         int lock_fd;
         Checkpointer *checkpointer;
         Writer *writer;
@@ -24,8 +25,8 @@ struct Backend {
 /* SQLite lets processes take turns at writing. This store must be the only writer, as it remembers where
  * conversations stand; so it holds a lock for as long as it lives, on a file of its own beside the database.
  */
-static int take_lock(Backend *b, const char *path) {
-        _cleanup_free_ char *lock_path = format_string("%s.lock", path);
+static int take_lock(Backend *b) {
+        _cleanup_free_ char *lock_path = format_string("%s.lock", b->path);
         if (!lock_path)
                 return -ENOMEM;
         b->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -42,12 +43,12 @@ static int create_file(const char *path) {
         return fd < 0 ? -errno : 0;
 }
 
-static int open_database(Connection **ret, const StoreConfig *config) {
+static int open_database(Connection **ret, const char *path, const StoreConfig *config) {
         _cleanup_(connection_closep) Connection *connection = NULL;
 
-        int r = create_file(config->path);
+        int r = create_file(path);
         if (r >= 0)
-                r = connection_open(&connection, config->path, CONNECTION_WRITER);
+                r = connection_open(&connection, path, CONNECTION_WRITER);
         if (r >= 0)
                 r = sqlite_schema_ensure(connection, config->records);
         if (r < 0)
@@ -68,27 +69,42 @@ static void sqlite_close(Backend *b) {
         b->writer = writer_stop(b->writer);
         b->checkpointer = checkpointer_stop(b->checkpointer);
         b->lock_fd = safe_close(b->lock_fd);
+        free(b->path);
         free(b);
 }
 DEFINE_CLEANUP(Backend *, sqlite_close);
 
-static int sqlite_open(Backend **ret, Store *store, const StoreConfig *config) {
+/* Statements know their fields by bits. */
+static int check_records(const MessageInfo *const *records) {
+        for (; *records; records++)
+                if (record_n_fields(*records) > SQL_MAX_FIELDS)
+                        return -EOPNOTSUPP;
+        return 0;
+}
+
+static int sqlite_open(Backend **ret, Store *store, _unused_ sd_event *event, const StoreConfig *config) {
         _cleanup_(connection_closep) Connection *connection = NULL;
         _cleanup_(sqlite_closep) Backend *b = new0(Backend, 1);
 
         if (!b)
                 return -ENOMEM;
-        int r = take_lock(b, config->path);
+        b->lock_fd = -EBADF;
+        b->path = format_string("%s/%s.db", config->directory, config->name);
+        if (!b->path)
+                return -ENOMEM;
+        int r = check_records(config->records);
         if (r >= 0)
-                r = open_database(&connection, config);
+                r = take_lock(b);
         if (r >= 0)
-                r = checkpointer_start(&b->checkpointer, config->path);
+                r = open_database(&connection, b->path, config);
+        if (r >= 0)
+                r = checkpointer_start(&b->checkpointer, b->path);
         if (r >= 0)
                 r = writer_start(&b->writer, store, config, TAKE_PTR(connection), b->checkpointer);
         if (r >= 0)
-                r = readers_start(&b->readers, store, config);
+                r = readers_start(&b->readers, store, config, b->path);
         if (r >= 0)
-                r = checker_start(&b->checker, store, config);
+                r = checker_start(&b->checker, store, config, b->path);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(b);
@@ -99,6 +115,7 @@ static void sqlite_submit(Backend *b, Operation *operation) {
         switch (operation->kind) {
         case OPERATION_WRITE:
         case OPERATION_APPEND:
+        case OPERATION_DELETE_ENTRIES:
                 writer_submit(b->writer, operation);
                 break;
         case OPERATION_READ:
@@ -116,7 +133,7 @@ static bool sqlite_is_alive(Backend *b, uint64_t max_busy_usec) {
                checkpointer_is_alive(b->checkpointer, max_busy_usec);
 }
 
-const BackendClass sqlite_backend_class = {
+const BackendClass store_backend_class = {
         .kind = "sqlite",
         .open = sqlite_open,
         .close = sqlite_close,

@@ -10,8 +10,8 @@
  * What holds, on every back end, and no more (the conformance tests assert exactly this):
  *
  * - A write is one guard, which may be refused, and followers and intents, which cannot be: all of it in one
- *   partition. If the guard is refused nothing happens; once it is done all of it is done. It is complete only
- *   when it is durable. Conditions stand only in the guard, so that many writes share one transaction; a
+ *   partition. If the guard is refused nothing happens; once it is done all of it is done. It is complete
+ * only when it is durable. Conditions stand only in the guard, so that many writes share one transaction; a
  *   write that is refused never fails its neighbours.
  * - Writes of one partition complete in the order of their submission, of different partitions in any order.
  * - Each read is consistent by itself, and sees every write that completed before it was submitted. Several
@@ -20,12 +20,12 @@
  *   write may be done, may not be, or may still land. It can be told later by what its guard stores.
  *
  * Versions name writes. A record with a version field gets a new version with every write that touches it,
- * which the caller does not choose: the upper bits count, the lower 31 bits are random (store_version_next()),
- * so that after an unknown outcome the record tells whose write it was.
+ * which the caller does not choose: the upper bits count, the lower 31 bits are random
+ * (store_version_next()), so that after an unknown outcome the record tells whose write it was.
  *
- * Errors of a write, beyond those of its guard: -ENOSPC the disk is full; -EINPROGRESS the outcome is unknown;
- * -ENOTCONN the store cannot be reached, nothing was done; -ECANCELED the store was closed before; -EIO,
- * -ENOMEM: nothing was done. Errors of a read: -ENOTCONN, -EIO, -ECANCELED, -ENOMEM.
+ * Errors of a write, beyond those of its guard: -ENOSPC the disk is full; -EINPROGRESS the outcome is
+ * unknown; -ENOTCONN the store cannot be reached, nothing was done; -ECANCELED the store was closed before;
+ * -EIO, -ENOMEM: nothing was done. Errors of a read: -ENOTCONN, -EIO, -ECANCELED, -ENOMEM.
  *
  * A submission fails at once with -ENOMEM, -EBUSY when too many operations are queued, -ECANCELED when the
  * store is being closed, -EINVAL for what breaks the contract (another partition, no such field, too much).
@@ -52,7 +52,8 @@ typedef struct Store Store;
 
 typedef struct StoreConfig {
         const char *kind; /* "sqlite", "postgresql": the module that is loaded */
-        const char *name; /* "accounts" or "conversations": the file NAME.db, or the schema of the database */
+        const char
+                *name; /* "accounts" or "conversations": the file NAME.db, or the schema of the database */
         const char *directory; /* sqlite: where the file is */
         const char *uri; /* postgresql: where the server is, without a password */
         const char *password; /* postgresql: NULL if none; copied, and wiped with the store */
@@ -65,7 +66,8 @@ typedef struct StoreConfig {
 
 /* Opens, creates what is missing, and brings an older schema up to date. -EUCLEAN if the store is newer than
  * this program, -ENOTUNIQ if it is locked by another writer (sqlite), -ENOPKG if there is no module for the
- * kind, -EACCES if the server refuses the user or the password. May block: it is called before the loop runs. */
+ * kind, -EACCES if the server refuses the user or the password. May block: it is called before the loop
+ * runs. */
 int store_open(Store **ret, sd_event *event, const StoreConfig *config);
 /* Writes what is queued, then closes. Completions of reads not begun get -ECANCELED; all of them are called
  * before this returns. Not from a completion. */
@@ -90,7 +92,8 @@ void store_get_statistics(Store *store, StoreStatistics *ret);
 typedef enum StoreVerb {
         STORE_INSERT, /* guard: -EEXIST if the key, or a unique index, is taken */
         STORE_PUT, /* follower: there is this record now, whatever was there. No unique index but the key */
-        STORE_PATCH, /* changes fields. Guard: -ENOENT, -ESTALE if a condition does not hold. Follower: if it is there */
+        STORE_PATCH, /* changes fields. Guard: -ENOENT, -ESTALE if a condition does not hold. Follower: if it
+                        is there */
         STORE_DELETE, /* guard: -ENOENT, -ESTALE; follower: it is not there now */
 } StoreVerb;
 
@@ -118,8 +121,8 @@ typedef struct StoreItem {
         size_t n_equal;
 } StoreItem;
 
-/* A durable call: stored with its cause, and delivered after the commit (service/intents.h). It gets the next
- * number of its source, the partition of the write. */
+/* A durable call: stored with its cause, and delivered after the commit (service/intents.h). It gets the
+ * next number of its source, the partition of the write. */
 typedef struct StoreIntent {
         const char *target; /* the partition it is for: picks the shard */
         const MethodInfo *method;
@@ -141,8 +144,8 @@ typedef struct StoreWritten {
         uint64_t last_intent; /* number of the last of the write's intents; 0 if it has none */
 } StoreWritten;
 
-/* Waits to the end, whatever cancels the fiber. An unknown outcome is looked up by what the guard stores, for
- * types with a version field; what stays unknown, or is not found then, is -EINPROGRESS. */
+/* Waits to the end, whatever cancels the fiber. An unknown outcome is looked up by what the guard stores,
+ * for types with a version field; what stays unknown, or is not found then, is -EINPROGRESS. */
 int store_write(Store *store, const StoreWrite *write, StoreWritten *ret);
 /* One item by itself. */
 int store_write_one(Store *store, const char *partition, const StoreItem *item, StoreWritten *ret);
@@ -176,7 +179,8 @@ typedef struct StoreAppend {
 /* r of an append:
  *   -ESTALE  the conversation is not at after_seq; last_seq says where it is
  *   -EEXIST  an entry's (conversation, sender, client_msg_id) is stored already: `taken` are those stored
- *            entries, at least one. A back end may see the same in another conversation, and refuses it too */
+ *            entries, at least one. A back end may see the same in another conversation, and refuses it too
+ */
 typedef struct StoreAppended {
         uint64_t last_seq; /* of the conversation; 0 if not known */
         uint64_t last_intent;
@@ -189,8 +193,8 @@ typedef void (*StoreAppendDone)(int r, const StoreAppended *appended, void *user
 /* At most one append a conversation may be outstanding. */
 int store_append_start(Store *store, const StoreAppend *append, StoreAppendDone done, void *userdata);
 
-/* Deletes up to `limit` of the oldest entries of a conversation, those with a seq up to last_seq, but never its
- * last entry; for retention. *ret: how many there were. */
+/* Deletes up to `limit` of the oldest entries of a conversation, those with a seq up to last_seq, but never
+ * its last entry; for retention. *ret: how many there were. */
 int store_delete_entries(
         Store *store, const char *conversation, uint64_t last_seq, unsigned limit, unsigned *ret);
 

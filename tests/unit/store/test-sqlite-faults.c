@@ -6,6 +6,7 @@
 
 #include "fault-vfs.h"
 #include "log/log.h"
+#include "store/store-backend.h"
 #include "util/string-util.h"
 #include "workload.h"
 
@@ -98,7 +99,17 @@ static void test_full_is_named(void **state) {
         fixture_done(&f);
 }
 
-/* All operations of a transaction that cannot be committed are told so. */
+static void append_to_many(Fixture *f, char names[][8], size_t n) {
+        for (unsigned i = 0; i < n; i++) {
+                snprintf(names[i], sizeof(names[i]), "c%u", i);
+                Sc__Message message = fixture_message(names[i], "a", names[i], "x"), *entries[] = {&message};
+                const StoreAppend append = {.conversation = names[i], .entries = entries, .n = 1};
+                assert_int_equal(store_append_start(f->store, &append, fixture_count_append, f), 0);
+        }
+        fixture_wait_completed(f, n);
+}
+
+/* All operations of transactions that cannot be committed are told so. */
 static void test_batch_fails_together(void **state) {
         Fixture f;
         char names[50][8];
@@ -106,20 +117,59 @@ static void test_batch_fails_together(void **state) {
         fixture_new(&f);
         assert_int_equal(fixture_open(&f, NULL), 0);
         fault_vfs_arm(FAULT_ERROR, 1, 1000000);
-        for (unsigned i = 0; i < ELEMENTSOF(names); i++) {
-                snprintf(names[i], sizeof(names[i]), "c%u", i);
-                Sc__Message message = fixture_message(names[i], "a", names[i], "x"),
-                            *messages[] = {&message};
-                assert_int_equal(
-                        store_append(f.store, names[i], 0, messages, 1, fixture_count_append, &f), 0);
-        }
-        fixture_wait_completed(&f, ELEMENTSOF(names));
+        append_to_many(&f, names, ELEMENTSOF(names));
         assert_int_equal(f.n_failed, ELEMENTSOF(names));
         fault_vfs_disarm();
         for (unsigned i = 0; i < ELEMENTSOF(names); i++) {
                 assert_int_equal(fixture_count_messages(&f, names[i]), 0);
                 assert_int_equal(fixture_append_text(&f, names[i], 0, "a", names[i], "x").last_seq, 1);
         }
+        fixture_done(&f);
+}
+
+/* Space that is there again at the second try: each operation has one by itself. */
+static void test_no_space_for_the_batch(void **state) {
+        Fixture f;
+        char names[50][8];
+
+        fixture_new(&f);
+        assert_int_equal(fixture_open(&f, NULL), 0);
+        assert_int_equal(fixture_append_text(&f, "c", 0, "a", "1", "one").r, 0);
+        fault_vfs_arm(FAULT_FULL, 1, 1);
+        append_to_many(&f, names, ELEMENTSOF(names));
+        assert_in_range(f.n_failed, 0, 1); /* one that was a batch by itself has no second try */
+        assert_true(fault_vfs_disarm());
+        fixture_done(&f);
+}
+
+static void count_unknown(int r, const StoreWritten *written, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_completed++;
+        f->n_failed += r == -EINPROGRESS;
+        assert_true(r == 0 || r == -EINPROGRESS);
+}
+
+/* A failed commit is neither done nor not done. */
+static void test_failed_commit_is_unknown(void **state) {
+        Sc__User user = SC__USER__INIT;
+        Fixture f;
+
+        user.id = user.username = (char *) "ada";
+        fixture_new(&f);
+        assert_int_equal(fixture_open(&f, NULL), 0);
+        assert_int_equal(fixture_append_text(&f, "c", 0, "a", "1", "one").r, 0);
+        fault_vfs_arm(FAULT_ERROR, 1, 1000000);
+        const StoreWrite write = {.partition = "ada",
+                .guard = {.verb = STORE_INSERT, .info = &sc__user__info, .record = &user.base}};
+        assert_int_equal(store_write_start(f.store, &write, count_unknown, &f), 0);
+        fixture_wait_completed(&f, 1);
+        assert_int_equal(f.n_failed, 1);
+        fault_vfs_disarm();
+        assert_null(fixture_get(&f, &sc__user__info, &user));
+        assert_int_equal(store_write_start(f.store, &write, count_unknown, &f), 0);
+        fixture_wait_completed(&f, 2);
+        assert_int_equal(f.n_failed, 1);
         fixture_done(&f);
 }
 
@@ -131,9 +181,12 @@ int main(void) {
                 cmocka_unit_test(test_crash),
                 cmocka_unit_test(test_full_is_named),
                 cmocka_unit_test(test_batch_fails_together),
+                cmocka_unit_test(test_no_space_for_the_batch),
+                cmocka_unit_test(test_failed_commit_is_unknown),
         };
 
         fault_vfs_register();
+        store_register_backend(&store_backend_class);
         log_set_level(LOG_EMERG); /* what fails here is meant to */
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "log/log.h"
+#include "store/store-backend.h"
 #include "workload.h"
 
 /* The first calls are the most varied; of those behind, every so many is tried. */
@@ -98,18 +99,18 @@ typedef struct Reading {
         size_t n;
 } Reading;
 
-static void on_read(int r, const StoreRows *rows, size_t n, void *userdata) {
+static void on_read(int r, const StoreRows *rows, size_t n, Arena *arena, void *userdata) {
         *(Reading *) userdata = (Reading){.done = true, .r = r, .n = r == 0 ? rows[0].n : 0};
 }
 
 static int read_all(Fixture *f) {
         const StoreRead reads[] = {
                 {.info = &sc__message__info, .limit = 100},
-                {.info = &sc__user__info, .limit = 100, .count_only = true},
+                {.info = &sc__user__info, .limit = 100},
         };
         Reading reading = {};
 
-        int r = store_read(f->store, reads, 2, on_read, &reading);
+        int r = store_read_start(f->store, reads, 2, on_read, &reading);
         if (r < 0)
                 return r;
         fixture_wait(f, &reading.done);
@@ -151,6 +152,7 @@ int main(void) {
         failing.xMalloc = failing_malloc;
         failing.xRealloc = failing_realloc;
         sqlite3_config(SQLITE_CONFIG_MALLOC, &failing);
+        store_register_backend(&store_backend_class);
         log_set_level(LOG_EMERG); /* what fails here is meant to */
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
