@@ -1,24 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The api role: REST, accounts and sessions. */
+/* The life of the api role: REST, accounts and sessions. */
 
-#include "api/accounts.h"
-#include "api/health.h"
-#include "api/rest.h"
 #include "service/role.h"
-
-typedef struct Api {
-        RoleProcess *process;
-        TokenKey *token_key;
-        Store *store; /* accounts.db */
-        Accounts *accounts;
-        Health *health;
-        Rest *rest;
-        WebServer *web;
-        bool draining;
-        char status[128];
-} Api;
 
 int api_start(RoleProcess *process, void **ret);
 void api_stop(void *role);

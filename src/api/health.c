@@ -3,147 +3,130 @@
 
 #include "schema-tables.h"
 
-#define HEALTH_MAX_WAITING 1024U
-
-typedef struct Waiter {
-        HealthDone done;
-        void *userdata;
-} Waiter;
-
-/* A question put to store and group: lives until both have answered, which may be after the health object.
- */
-typedef struct Probe {
-        Health *health; /* NULL: nobody wants to know any more */
-        unsigned n_pending;
-        HealthState state;
-} Probe;
+#define PROBE_ARENA_LIMIT (16U << 10)
 
 struct Health {
-        sd_event *event;
-        Store *store;
-        Dispatcher *dispatcher;
-        Probe *probe; /* under way */
-        sd_event_source *timer; /* ends it */
-        size_t n_waiting;
-        Waiter waiting[HEALTH_MAX_WAITING];
+        Api *api;
+        HealthState asked; /* what is known of those being asked */
+        HealthState state; /* when both were last asked */
+        unsigned n_probes; /* fibers that ask */
+        FiberQueue waiting;
 };
 
-static void finish(Health *health) {
-        Waiter waiting[HEALTH_MAX_WAITING];
-        size_t n = health->n_waiting;
-        HealthState state = health->probe->state;
-
-        memcpy(waiting, health->waiting, n * sizeof(Waiter));
-        health->n_waiting = 0;
-        health->probe->health = NULL;
-        health->probe = NULL;
-        (void) sd_event_source_set_enabled(health->timer, SD_EVENT_OFF);
-        FOREACH_ARRAY(waiter, waiting, n)
-                waiter->done(&state, waiter->userdata);
-}
-
-static void probe_answered(Probe *probe) {
-        if (--probe->n_pending > 0)
-                return;
-        if (probe->health)
-                finish(probe->health);
-        free(probe);
-}
-
-static void on_store_answer(int r, const StoreRows *rows, size_t n, void *userdata) {
-        Probe *probe = userdata;
-
-        probe->state.store = r >= 0;
-        probe_answered(probe);
-}
-
-static void on_group_answer(Call *call, Sc__ErrorCode code, const char *detail,
-        const ProtobufCMessage *response, void *userdata) {
-        Probe *probe = userdata;
-
-        probe->state.group = code == ERROR_NONE;
-        probe_answered(probe);
-}
-
-static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
-        Health *health = userdata;
-
-        if (health->probe)
-                finish(health);
-        return 0;
-}
-
-int health_new(Health **ret, sd_event *event, Store *store, Dispatcher *dispatcher) {
-        _cleanup_(health_freep) Health *health = new0(Health, 1);
+int health_new(Health **ret, Api *api) {
+        Health *health = new0(Health, 1);
         if (!health)
                 return -ENOMEM;
-        health->event = sd_event_ref(event);
-        health->store = store;
-        health->dispatcher = dispatcher;
-        int r = sd_event_add_time(event, &health->timer, CLOCK_BOOTTIME, UINT64_MAX, 0, on_timeout, health);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(health->timer, SD_EVENT_OFF);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(health);
+        health->api = api;
+        *ret = health;
         return 0;
 }
 
 Health *health_free(Health *health) {
-        if (!health)
-                return NULL;
-        if (health->probe)
-                finish(health);
-        sd_event_source_disable_unref(health->timer);
-        sd_event_unref(health->event);
         free(health);
         return NULL;
 }
 
-static int ask_store(Health *health, Probe *probe) {
-        Sc__User key = SC__USER__INIT;
-
-        key.id = (char *) "-"; /* nobody: what counts is that the store answers */
-        return store_get(health->store, &sc__user__info, &key.base, on_store_answer, probe);
+static void probe_done(Health *health) {
+        if (--health->n_probes > 0)
+                return;
+        health->state = health->asked;
+        fiber_queue_wake(&health->waiting);
 }
 
-static int begin_probe(Health *health) {
-        static const Sc__GroupPingRequest ping = SC__GROUP_PING_REQUEST__INIT;
-        Probe *probe = new0(Probe, 1);
+static void probe_store(void *userdata) {
+        Sc__User key = SC__USER__INIT, *user;
+        Health *health = userdata;
+        _cleanup_arena_ Arena arena;
 
-        if (!probe)
-                return -ENOMEM;
-        int r = sd_event_source_set_time_relative(health->timer, HEALTH_TIMEOUT_USEC);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(health->timer, SD_EVENT_ONESHOT);
-        if (r < 0) {
-                free(probe);
-                return r;
+        arena_init(&arena, PROBE_ARENA_LIMIT);
+        key.id = (char *) "-"; /* nobody: what counts is that the store answers */
+        health->asked.store = store_get(health->api->store, &arena, &sc__user__info, &key.base, &user) >= 0;
+        probe_done(health);
+}
+
+typedef struct Ping {
+        Future future;
+        bool answered;
+} Ping;
+
+static void ping_unrefp(Ping **ping) {
+        if (*ping)
+                future_unref(&(*ping)->future);
+}
+
+static void on_pong(Call *call, Sc__ErrorCode code, const char *detail, const ProtobufCMessage *response,
+        void *userdata) {
+        Ping *ping = userdata;
+
+        ping->answered = code == ERROR_NONE;
+        future_fulfil(&ping->future);
+}
+
+static bool group_answers(Dispatcher *dispatcher) {
+        static const Sc__GroupPingRequest request = SC__GROUP_PING_REQUEST__INIT;
+        _cleanup_(ping_unrefp) Ping *ping = new0(Ping, 1);
+
+        if (!ping)
+                return false;
+        future_init(&ping->future, NULL);
+        future_ref(&ping->future);
+        if (dispatcher_call(dispatcher, &method_group_ping, &request.base, NULL, NULL, on_pong, ping) < 0) {
+                future_unref(&ping->future);
+                return false;
         }
-        health->probe = probe;
-        probe->health = health;
-        /* The call may be answered on the spot; the store answers from the loop, and so after us. */
-        probe->n_pending = 2;
-        if (dispatcher_call(health->dispatcher, &method_group_ping, &ping.base, NULL, NULL, on_group_answer,
-                    probe) < 0)
-                probe->n_pending--;
-        r = ask_store(health, probe);
-        if (r < 0) {
-                health->probe = NULL;
-                probe->health = NULL;
-                probe_answered(probe);
-        }
+        return future_await(&ping->future) >= 0 && ping->answered;
+}
+
+static void probe_group(void *userdata) {
+        Health *health = userdata;
+
+        health->asked.group = group_answers(health->api->dispatcher);
+        probe_done(health);
+}
+
+/* In time no stack became free, or the role ends. */
+static void on_probe_cancelled(_unused_ int r, void *userdata) {
+        probe_done(userdata);
+}
+
+static int start_probe(Health *health, void (*probe)(void *userdata)) {
+        FiberStart start = {
+                .main = probe,
+                .cancelled = on_probe_cancelled,
+                .userdata = health,
+                .key = "health",
+                .deadline_usec = boottime_usec() + HEALTH_TIMEOUT_USEC,
+        };
+
+        health->n_probes++;
+        int r = fiber_start(dispatcher_fibers(health->api->dispatcher), &start, NULL);
+        if (r < 0)
+                health->n_probes--;
         return r;
 }
 
-int health_check(Health *health, HealthDone done, void *userdata) {
-        if (health->n_waiting >= HEALTH_MAX_WAITING)
-                return -ENOBUFS;
-        if (!health->probe) {
-                int r = begin_probe(health);
+static int begin(Health *health) {
+        health->asked = (HealthState){};
+        health->n_probes = 1; /* us, until both have begun */
+        int r = start_probe(health, probe_store);
+        if (r >= 0)
+                r = start_probe(health, probe_group);
+        return r;
+}
+
+int health_check(Health *health, HealthState *ret) {
+        if (health->n_probes == 0) {
+                int r = begin(health);
+                probe_done(health);
                 if (r < 0)
                         return r;
         }
-        health->waiting[health->n_waiting++] = (Waiter){.done = done, .userdata = userdata};
+        if (health->n_probes > 0) {
+                int r = fiber_queue_wait(&health->waiting, UINT64_MAX);
+                if (r < 0)
+                        return r;
+        }
+        *ret = health->state;
         return 0;
 }

@@ -2,10 +2,9 @@
 #pragma once
 
 /* Can the api role do its work? Asks its store and the group role, both at once, within HEALTH_TIMEOUT_USEC.
- * Whoever asks while a probe is under way shares it, so asking often costs little. */
+ * Whoever asks while they are being asked shares the answer, so asking often costs little. */
 
-#include "service/dispatcher.h"
-#include "store/store.h"
+#include "api/role-state.h"
 #include "util/time-util.h"
 
 #define HEALTH_TIMEOUT_USEC (2 * USEC_PER_SEC)
@@ -16,12 +15,11 @@ typedef struct HealthState {
         bool store, group;
 } HealthState;
 
-typedef void (*HealthDone)(const HealthState *state, void *userdata);
-
-int health_new(Health **ret, sd_event *event, Store *store, Dispatcher *dispatcher);
-/* Answers those who wait with what is known. */
+/* The Api outlives it. */
+int health_new(Health **ret, Api *api);
+/* When no fiber is left. */
 Health *health_free(Health *health);
 DEFINE_CLEANUP(Health *, health_free);
 
-/* -ENOBUFS when too many wait. done is never called from within. */
-int health_check(Health *health, HealthDone done, void *userdata);
+/* May suspend: on a fiber. -EBUSY when there is no room for the fibers that ask. */
+int health_check(Health *health, HealthState *ret);

@@ -6,7 +6,7 @@
 #include <sys/queue.h>
 
 #include "util/token-bucket.h"
-/* After macro.h: uthash takes our allocator's failures by HASH_NONFATAL_OOM. */
+/* Without memory for its tables uthash ends the process otherwise. */
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
@@ -68,19 +68,21 @@ static Entry *add_entry(Limiter *limiter, const char *key, size_t size) {
         return entry;
 }
 
-bool limiter_take(Limiter *limiter, const char *key, uint64_t rate, uint64_t burst, uint64_t now) {
+int limiter_take(Limiter *limiter, const char *key, uint64_t rate, uint64_t burst, uint64_t now) {
         size_t size = strlen(key);
         Entry *entry;
 
         if (rate == 0)
-                return true;
+                return 1;
         HASH_FIND(hh, limiter->entries, key, size, entry);
         if (entry) {
                 TAILQ_REMOVE(&limiter->by_use, entry, by_use);
                 TAILQ_INSERT_TAIL(&limiter->by_use, entry, by_use);
         } else
                 entry = add_entry(limiter, key, size);
-        return entry && token_bucket_take(&entry->bucket, (double) rate / 60, (double) burst, 1, now);
+        if (!entry)
+                return -ENOMEM;
+        return token_bucket_take(&entry->bucket, (double) rate / 60, (double) burst, 1, now);
 }
 
 void address_limit_key(const char *address, char out[static ADDRESS_KEY_SIZE]) {

@@ -16,8 +16,8 @@ Limiter *limiter_free(Limiter *limiter);
 DEFINE_CLEANUP(Limiter *, limiter_free);
 unsigned limiter_n_entries(const Limiter *limiter);
 
-/* May `key` do it once more? rate: a minute, 0: always. Out of memory: no. `now`: boottime_usec(). */
-bool limiter_take(Limiter *limiter, const char *key, uint64_t rate, uint64_t burst, uint64_t now);
+/* May `key` do it once more? 1, 0, or -ENOMEM. rate: a minute, 0: always. `now`: boottime_usec(). */
+int limiter_take(Limiter *limiter, const char *key, uint64_t rate, uint64_t burst, uint64_t now);
 
 /* What the limits of an address go by: of IPv6 the /64, which one customer has to himself; anything else as
  * it stands. */

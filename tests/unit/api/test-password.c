@@ -7,7 +7,8 @@
 #include <sodium.h>
 #include <cmocka.h>
 
-#include "api/password.h"
+#include "api/account/password.h"
+#include "fiber/fiber.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -15,53 +16,73 @@ static const PasswordCost cheap = {.memory = 8192, .operations = 1},
                           dearer = {.memory = 16384, .operations = 2};
 
 static sd_event *event;
+static FiberPool *fibers;
 static PasswordHasher *hasher;
 
 typedef struct Outcome {
-        unsigned n_done;
+        bool done;
         int r;
-        char hash[crypto_pwhash_STRBYTES]; /* empty: none */
+        char hash[PASSWORD_HASH_SIZE]; /* empty: none */
+        /* what was asked for */
+        Fiber *fiber;
+        char password[64];
+        const char *stored; /* NULL: nobody's */
+        bool verify;
+        PasswordCost cost;
 } Outcome;
 
-static void on_done(int r, const char *hash, void *userdata) {
+static void run(void *userdata) {
         Outcome *outcome = userdata;
 
-        outcome->n_done++;
-        outcome->r = r;
-        strcpy(outcome->hash, strempty(hash));
+        outcome->r = outcome->verify
+                             ? password_verify(hasher, outcome->password, outcome->stored, outcome->cost,
+                                       outcome->hash)
+                             : password_hash(hasher, outcome->password, outcome->cost, outcome->hash);
+        assert_string_equal(outcome->password, ""); /* wiped */
+        outcome->done = true;
+}
+
+static void begin(Outcome *outcome, const char *password) {
+        FiberStart start = {.main = run, .userdata = outcome};
+
+        strcpy(outcome->password, password);
+        assert_int_equal(fiber_start(fibers, &start, &outcome->fiber), 0);
 }
 
 static void wait_for(Outcome *outcome) {
-        while (outcome->n_done == 0)
+        while (!outcome->done)
                 assert_true(sd_event_run(event, 10 * USEC_PER_SEC) > 0);
-        assert_int_equal(outcome->n_done, 1);
 }
 
 static Outcome hash(const char *password, PasswordCost cost) {
-        Outcome outcome = {};
+        Outcome outcome = {.cost = cost};
 
-        assert_int_equal(password_hash(hasher, password, cost, on_done, &outcome), 0);
-        assert_int_equal(outcome.n_done, 0); /* never from within */
+        begin(&outcome, password);
+        assert_false(outcome.done);
+        assert_string_equal(outcome.password, ""); /* already */
         wait_for(&outcome);
         return outcome;
 }
 
 static Outcome verify(const char *password, const char *stored, PasswordCost cost) {
-        Outcome outcome = {};
+        Outcome outcome = {.verify = true, .stored = stored, .cost = cost};
 
-        assert_int_equal(password_verify(hasher, password, stored, cost, on_done, &outcome), 0);
+        begin(&outcome, password);
         wait_for(&outcome);
         return outcome;
 }
 
 static int setup(void **state) {
-        if (sodium_init() < 0 || sd_event_new(&event) < 0)
+        FiberPoolConfig config = {.max_fibers = 32, .max_queued = 1, .max_queued_per_key = 1};
+
+        if (sodium_init() < 0 || sd_event_new(&event) < 0 || fiber_pool_new(&fibers, event, &config) < 0)
                 return -1;
         return password_hasher_new(&hasher, event, 2, 4);
 }
 
 static int teardown(void **state) {
         hasher = password_hasher_free(hasher);
+        fibers = fiber_pool_free(fibers);
         event = sd_event_unref(event);
         return 0;
 }
@@ -96,28 +117,51 @@ static void test_cost_changed(void **state) {
         Outcome stored = hash("correct horse", cheap), outcome;
 
         outcome = verify("correct horse", stored.hash, dearer);
-        assert_int_equal(outcome.r, 0);
+        assert_int_equal(outcome.r, 1);
         assert_int_equal(verify("correct horse", outcome.hash, dearer).r, 0);
         assert_string_equal(verify("wrong", stored.hash, dearer).hash, "");
 }
 
-static void test_queue_is_bounded(void **state) {
-        Outcome outcomes[20] = {};
-        unsigned n_submitted = 0;
-        int r = 0;
+static int hash_without_hasher(void) {
+        Outcome outcome = {.cost = cheap};
 
-        while (r >= 0 && n_submitted < ELEMENTSOF(outcomes)) {
-                r = password_hash(hasher, "x", (PasswordCost){.memory = 32 << 20, .operations = 2}, on_done,
-                        &outcomes[n_submitted]);
-                n_submitted += r >= 0;
+        begin(&outcome, "x");
+        wait_for(&outcome);
+        return outcome.r;
+}
+
+static void test_queue_is_bounded(void **state) {
+        Outcome outcomes[20];
+        unsigned n_refused = 0;
+
+        for (unsigned i = 0; i < ELEMENTSOF(outcomes); i++) {
+                outcomes[i] = (Outcome){.cost = cheap};
+                begin(&outcomes[i], "x");
+                if (outcomes[i].done) {
+                        assert_int_equal(outcomes[i].r, -EBUSY);
+                        n_refused++;
+                }
         }
-        assert_int_equal(r, -EBUSY);
-        assert_true(n_submitted >= 4 && n_submitted <= 6); /* four wait, up to two are being worked on */
-        hasher = password_hasher_free(hasher); /* finishes them all */
-        for (unsigned i = 0; i < n_submitted; i++) {
-                assert_int_equal(outcomes[i].n_done, 1);
-                assert_int_equal(outcomes[i].r, 0);
+        assert_int_equal(n_refused, 20 - 6); /* four may wait, two be worked on */
+        PasswordHasher *h = TAKE_PTR(hasher);
+        password_hasher_free(h); /* finishes them all */
+        for (unsigned i = 0; i < ELEMENTSOF(outcomes); i++) {
+                assert_true(outcomes[i].done);
+                assert_true(outcomes[i].r == 0 || outcomes[i].r == -EBUSY);
         }
+        assert_int_equal(hash_without_hasher(), -ECANCELED);
+}
+
+/* Who was cancelled does not wait; the thread comes to its end all the same. */
+static void test_cancelled(void **state) {
+        Outcome outcome = {.cost = cheap};
+
+        begin(&outcome, "x");
+        fiber_cancel(outcome.fiber, -ECANCELED);
+        wait_for(&outcome);
+        assert_int_equal(outcome.r, -ECANCELED);
+        assert_string_equal(outcome.hash, "");
+        assert_int_equal(hash("x", cheap).r, 0);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -129,6 +173,7 @@ int main(void) {
                 TEST(test_unknown_user),
                 TEST(test_cost_changed),
                 TEST(test_queue_is_bounded),
+                TEST(test_cancelled),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "api/api-role.h"
+#include "api/rest/rest.h"
 #include "proto/json.h"
 
 struct HttpRequest {
@@ -98,16 +98,12 @@ void http_respond(HttpRequest *request, unsigned status, const char *content_typ
         request->content[size] = 0;
 }
 
-/* --- the parts around: accounts on a store, and a group role that is a function here --- */
+/* --- the parts around: the fixture's, and more of the group role --- */
 
-static Routes *routes;
-static Dispatcher *dispatcher;
 static Health *health;
 static Rest *rest;
-static Api api; /* Call.role of the handlers */
 static Call *held_call; /* of a request that asks for it */
-static unsigned n_idle;
-static bool group_is_well;
+static unsigned n_idle, n_lists_begun, n_lists_cancelled;
 
 static void answer_send(Call *call, const ProtobufCMessage *message) {
         const Sc__SendRequest *request = (const Sc__SendRequest *) message;
@@ -127,25 +123,21 @@ static void answer_send(Call *call, const ProtobufCMessage *message) {
         call_return(call, &response.base);
 }
 
-static void answer_list(Call *call, const ProtobufCMessage *message) {
-        Sc__ConversationListResponse response = SC__CONVERSATION_LIST_RESPONSE__INIT;
-        char limit[16];
+/* `after` is how long it takes. */
+static int answer_list(Call *call, const ProtobufCMessage *message, ProtobufCMessage *response) {
+        const Sc__ConversationListRequest *request = (const Sc__ConversationListRequest *) message;
 
-        snprintf(limit, sizeof(limit), "%u", ((const Sc__ConversationListRequest *) message)->limit);
-        response.next_after = limit;
-        call_return(call, &response.base);
+        if (streq(request->after, "long")) {
+                n_lists_begun++;
+                int r = fiber_sleep(60 * USEC_PER_SEC);
+                assert_int_equal(r, -ECANCELED);
+                n_lists_cancelled++;
+                return r;
+        }
+        char *limit = arena_printf(&call->arena, "%u", request->limit);
+        ((Sc__ConversationListResponse *) response)->next_after = limit;
+        return limit ? 0 : -ENOMEM;
 }
-
-static void answer_ping(Call *call, const ProtobufCMessage *message) {
-        static const Sc__GroupPingResponse response = SC__GROUP_PING_RESPONSE__INIT;
-
-        if (group_is_well)
-                call_return(call, &response.base);
-        else
-                call_fail(call, ERROR_UNAVAILABLE, "%s", "");
-}
-
-static MethodBinding bindings[32];
 
 static void on_idle(void *userdata) {
         n_idle++;
@@ -153,46 +145,21 @@ static void on_idle(void *userdata) {
 
 static int setup(void **state) {
         static const MethodBinding group[] = {
-                {&method_message_send, answer_send},
-                {&method_conversation_list, answer_list},
-                {&method_group_ping, answer_ping},
+                {.method = &method_message_send, .hot_handler = answer_send},
+                {.method = &method_conversation_list, .handler = answer_list},
                 {},
         };
-        size_t n = 0;
 
-        if (fixture_setup(state) != 0)
+        n_idle = n_lists_begun = n_lists_cancelled = 0;
+        if (fixture_setup_with(group) != 0 || health_new(&health, &fixture.api) < 0)
                 return -1;
-        for (const MethodBinding *b = group; b->method; b++)
-                bindings[n++] = *b;
-        for (const MethodBinding *b = api_methods; b->method; b++)
-                bindings[n++] = *b;
-        assert_true(n < ELEMENTSOF(bindings));
-        api = (Api){.accounts = fixture.accounts};
-        group_is_well = true;
-        n_idle = 0;
-        if (routes_new(&routes, NULL, NULL, NULL) < 0 ||
-                dispatcher_new(&dispatcher, fixture.event, routes, bindings, USEC_PER_SEC) < 0 ||
-                health_new(&health, fixture.event, fixture.store, dispatcher) < 0)
-                return -1;
-        dispatcher_set_role(dispatcher, &api);
-        RestConfig config = {
-                .conf = fixture.conf,
-                .token_key = fixture.key,
-                .dispatcher = dispatcher,
-                .accounts = fixture.accounts,
-                .health = health,
-                .idle = on_idle,
-        };
-        return rest_new(&rest, &config);
+        return rest_new(&rest, &fixture.api, health, on_idle, NULL);
 }
 
 static int teardown(void **state) {
-        accounts_stop_hashing(fixture.accounts);
-        fixture.store = store_close(fixture.store);
+        fixture_stop();
         health = health_free(health);
         rest = rest_free(rest);
-        dispatcher = dispatcher_free(dispatcher);
-        routes = routes_free(routes);
         return fixture_teardown(state);
 }
 
@@ -276,7 +243,7 @@ static void test_health(void **state) {
         ASK(.verb = "GET", .path = "/healthz");
         assert_int_equal(http.status, 200);
         assert_string_equal(member("status"), "ok");
-        group_is_well = false;
+        fixture.group_away = true;
         ASK(.verb = "GET", .path = "/healthz");
         assert_int_equal(http.status, 503);
         assert_string_equal(member("group"), "unavailable");
@@ -347,7 +314,7 @@ static void test_expired_token(void **state) {
         TokenClaims claims = {.user = "u", .session = "s", .expires_at = time(NULL) - 1};
         _cleanup_free_ char *token = NULL;
 
-        assert_int_equal(token_issue(fixture.key, &claims, &token), 0);
+        assert_int_equal(token_issue(fixture.api.token_key, &claims, &token), 0);
         _cleanup_free_ char *authorization = format_string("Bearer %s", token);
         ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization);
         assert_problem(401, "token_expired");
@@ -377,12 +344,16 @@ static void test_methods_of_group(void **state) {
         assert_int_equal(http.status, 200);
 }
 
+static void wait_until_all_ended(void) {
+        while (rest_n_active(rest) > 0)
+                fixture_run_once();
+}
+
 static void test_client_goes_away(void **state) {
         const char *authorization = sign_in();
         Sc__SendResponse response = SC__SEND_RESPONSE__INIT;
-        RestStatistics statistics;
 
-        /* While the group role works on it. */
+        /* While the group role works on a hot method: it comes to its end. */
         begin((HttpRequest){.verb = "POST",
                 .path = "/v1/conversations/c1/messages",
                 JSON,
@@ -392,6 +363,18 @@ static void test_client_goes_away(void **state) {
                 fixture_run_once();
         rest_on_abort(&http, rest);
         call_return(TAKE_PTR(held_call), &response.base);
+        assert_int_equal(rest_n_active(rest), 0);
+        assert_false(http.answered);
+        /* While another method waits: the call is cancelled. */
+        begin((HttpRequest){.verb = "GET",
+                .path = "/v1/conversations",
+                .query = "after=long",
+                .authorization = authorization});
+        while (n_lists_begun == 0)
+                fixture_run_once();
+        rest_on_abort(&http, rest);
+        wait_until_all_ended();
+        assert_int_equal(n_lists_cancelled, 1);
         assert_false(http.answered);
         /* While its session is checked. */
         begin((HttpRequest){.verb = "POST",
@@ -400,20 +383,40 @@ static void test_client_goes_away(void **state) {
                 .authorization = authorization,
                 .body = "{\"text\":\"hold\"}"});
         rest_on_abort(&http, rest);
-        do {
-                fixture_run_once();
-                rest_get_statistics(rest, &statistics);
-        } while (statistics.n_active > 0);
+        wait_until_all_ended();
         assert_null(held_call);
         assert_false(http.answered);
         /* While health is probed. */
         begin((HttpRequest){.verb = "GET", .path = "/healthz"});
         rest_on_abort(&http, rest);
-        do {
-                fixture_run_once();
-                rest_get_statistics(rest, &statistics);
-        } while (statistics.n_active > 0);
+        wait_until_all_ended();
         assert_true(n_idle > 0);
+}
+
+/* A client that goes while the health is probed takes nothing from the one who shares the answer. */
+static void test_health_is_shared(void **state) {
+        HttpRequest first = {.verb = "GET", .path = "/healthz"};
+
+        rest_on_request(&first, rest);
+        begin((HttpRequest){.verb = "GET", .path = "/healthz"});
+        rest_on_abort(&first, rest);
+        while (!http.answered)
+                fixture_run_once();
+        assert_false(first.answered);
+        assert_int_equal(http.status, 200);
+}
+
+/* Answers show what is meant for clients, not what is stored beside it. */
+static void test_private_fields(void **state) {
+        const char *authorization = sign_in();
+
+        ASK(.verb = "POST", .path = "/v1/auth/login", JSON,
+                .body = "{\"username\":\"ann\",\"password\":\"correct horse\"}");
+        assert_non_null(strstr(http.content, "\"display_name\""));
+        assert_null(strstr(http.content, "version"));
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization);
+        assert_non_null(strstr(http.content, "\"display_name\""));
+        assert_null(strstr(http.content, "version"));
 }
 
 /* The role ends while a call is out. */
@@ -507,6 +510,8 @@ int main(void) {
                 TEST(test_expired_token),
                 TEST(test_methods_of_group),
                 TEST(test_client_goes_away),
+                TEST(test_health_is_shared),
+                TEST(test_private_fields),
                 TEST(test_rest_ends_first),
                 TEST(test_cors),
                 TEST(test_rate_limit_and_proxies),

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "api/route-table.h"
+#include "api/rest/route-table.h"
 #include "util/string-util.h"
 
 static const MethodInfo

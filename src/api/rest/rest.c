@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "api/rest.h"
+#include "api/rest/rest.h"
 
 #include <sodium.h>
 #include <stdio.h>
 
-#include "api/rest-internal.h"
+#include "api/rest/answer.h"
+#include "api/rest/read.h"
+#include "api/session/session.h"
 #include "schema-tables.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -12,13 +14,16 @@
 /* Memory of one call: its request, and the largest answer that another role may give. */
 #define REST_ARENA_LIMIT (16U << 20)
 
-int rest_new(Rest **ret, const RestConfig *config) {
+int rest_new(Rest **ret, Api *api, Health *health, void (*idle)(void *userdata), void *userdata) {
         _cleanup_(rest_freep) Rest *rest = new0(Rest, 1);
         uint8_t hash[16];
 
         if (!rest)
                 return -ENOMEM;
-        rest->config = *config;
+        rest->api = api;
+        rest->health = health;
+        rest->idle = idle;
+        rest->userdata = userdata;
         LIST_INIT(&rest->requests);
         int r = route_table_new(&rest->routes, schema_methods, schema_n_methods);
         if (r < 0)
@@ -44,12 +49,64 @@ Rest *rest_free(Rest *rest) {
         return NULL;
 }
 
-void rest_get_statistics(const Rest *rest, RestStatistics *ret) {
-        *ret = rest->statistics;
+unsigned rest_n_active(const Rest *rest) {
+        return rest->n_active;
+}
+
+size_t rest_statistics(const Rest *rest, BusStatistic *ret, size_t max) {
+        const BusStatistic statistics[] = {
+                {"requests", rest->n_requests},
+                {"requests_active", rest->n_active},
+                {"requests_failed", rest->n_failed},
+        };
+        size_t n = MIN(max, ELEMENTSOF(statistics));
+
+        memcpy(ret, statistics, n * sizeof(BusStatistic));
+        return n;
 }
 
 void rest_on_refused(Sc__ErrorCode code, Buffer *body, void *userdata) {
         (void) rest_write_problem(body, code, NULL, NULL);
+}
+
+/* --- what a request waits for --- */
+
+/* No stack became free in time, or the role ends. */
+static void on_wait_cancelled(int r, void *userdata) {
+        RestRequest *request = userdata;
+
+        if (request->http)
+                rest_answer_problem(request, call_code_of_errno(r), NULL, NULL);
+        else
+                rest_request_end(request);
+}
+
+/* Goes on on a fiber, where it may wait; `key`: whose turn that counts as. */
+static void go_on(RestRequest *request, const char *key, void (*main)(void *userdata)) {
+        Api *api = request->rest->api;
+        FiberStart start = {
+                .main = main,
+                .cancelled = on_wait_cancelled,
+                .userdata = request,
+                .key = key,
+                .deadline_usec = request->deadline_usec,
+                .trace = &request->trace,
+        };
+
+        int r = fiber_start(dispatcher_fibers(api->dispatcher), &start, NULL);
+        if (r < 0)
+                rest_answer_problem(request, ERROR_OVERLOADED, NULL, NULL);
+}
+
+/* Of what the function waits for the client's going ends it. False: it has gone. */
+static bool begin_waiting(RestRequest *request) {
+        request->fiber = fiber_current();
+        return request->http;
+}
+
+static bool end_waiting(RestRequest *request) {
+        request->fiber = NULL;
+        return request->http;
 }
 
 /* --- pages of our own --- */
@@ -73,20 +130,31 @@ static void answer_openapi(RestRequest *request) {
                         request, 200, "application/json", &header, 1, schema_openapi, schema_openapi_size);
 }
 
-static void on_health(const HealthState *state, void *userdata) {
-        bool healthy = state->store && state->group;
+static void serve_health(void *userdata) {
+        RestRequest *request = userdata;
+        HealthState state = {};
         char text[128];
+        int r = 0;
 
+        if (begin_waiting(request))
+                r = health_check(request->rest->health, &state);
+        if (!end_waiting(request)) {
+                rest_request_end(request);
+                return;
+        }
+        if (r < 0) {
+                rest_answer_problem(request, ERROR_OVERLOADED, NULL, NULL);
+                return;
+        }
+        bool healthy = state.store && state.group;
         int n = snprintf(text, sizeof(text), "{\"status\":\"%s\",\"store\":\"%s\",\"group\":\"%s\"}",
-                healthy ? "ok" : "degraded", state->store ? "ok" : "unavailable",
-                state->group ? "ok" : "unavailable");
-        rest_answer(userdata, healthy ? 200 : 503, "application/json", NULL, 0, text, (size_t) n);
+                healthy ? "ok" : "degraded", state.store ? "ok" : "unavailable",
+                state.group ? "ok" : "unavailable");
+        rest_answer(request, healthy ? 200 : 503, "application/json", NULL, 0, text, (size_t) n);
 }
 
 static void answer_health(RestRequest *request) {
-        int r = health_check(request->rest->config.health, on_health, request);
-        if (r < 0)
-                rest_answer_problem(request, ERROR_OVERLOADED, NULL, NULL);
+        go_on(request, "health", serve_health);
 }
 
 static const struct {
@@ -139,54 +207,56 @@ static void on_call_done(Call *call, Sc__ErrorCode code, const char *detail,
 }
 
 static void dispatch(RestRequest *request) {
-        Call *call = TAKE_PTR(request->call);
+        Call *call = request->call;
 
         log_trace(&call->trace, (.method = call->method->name, .user = call->caller.user), "REST request %s",
                 call->method->name);
-        dispatcher_dispatch(request->rest->config.dispatcher, call);
+        request->dispatched = true;
+        dispatcher_dispatch(request->rest->api->dispatcher, call);
 }
 
-static void on_session_checked(Sc__ErrorCode code, void *userdata) {
+/* Is the session of the token still in force? Then the method's turn. */
+static void serve_signed_in(void *userdata) {
         RestRequest *request = userdata;
+        const Sc__Caller *caller = &request->call->caller;
+        int r = 0;
 
-        if (!request->http || !request->rest)
+        if (begin_waiting(request))
+                r = session_check(request->rest->api, caller->user, caller->session);
+        if (!end_waiting(request)) {
                 rest_request_end(request);
-        else if (code != ERROR_NONE)
-                rest_answer_problem(request, code, NULL, NULL);
+                return;
+        }
+        if (r < 0) {
+                log_peer((.trace = &request->trace, .error_number = -r), LOG_WARNING,
+                        "Failed to read a session: %m");
+                rest_answer_problem(request, call_code_of_errno(r), NULL, NULL);
+        } else if (r == 0)
+                rest_answer_problem(request, ERROR_SESSION_REVOKED, NULL, NULL);
         else
                 dispatch(request);
 }
 
-/* Verifies the token, then asks whether its session is still in force. */
-static void authenticate(RestRequest *request) {
-        const RestConfig *config = &request->rest->config;
+/* Who asks, by the token. */
+static Sc__ErrorCode authenticate(RestRequest *request) {
         const char *token = rest_bearer_token(request->http);
         Sc__Caller caller = SC__CALLER__INIT;
         TokenClaims claims;
 
-        if (!token) {
-                rest_answer_problem(request, ERROR_UNAUTHENTICATED, NULL, NULL);
-                return;
-        }
+        if (!token)
+                return ERROR_UNAUTHENTICATED;
         request->token_given = true;
-        Sc__ErrorCode code = token_verify(config->token_key, token, unix_msec() / 1000, &claims);
-        if (code != ERROR_NONE) {
-                rest_answer_problem(request, code, NULL, NULL);
-                return;
-        }
+        Sc__ErrorCode code = token_verify(request->rest->api->token_key, token, unix_msec() / 1000, &claims);
+        if (code != ERROR_NONE)
+                return code;
         caller.user = claims.user;
         caller.session = claims.session;
         caller.device = claims.device;
-        int r = call_set_caller(request->call, &caller);
-        if (r >= 0)
-                r = accounts_check_session(
-                        config->accounts, claims.user, claims.session, on_session_checked, request);
-        if (r < 0)
-                rest_answer_problem(request, ERROR_OVERLOADED, NULL, NULL);
+        return call_set_caller(request->call, &caller) < 0 ? ERROR_OVERLOADED : ERROR_NONE;
 }
 
 static void serve_method(RestRequest *request, const RouteMatch *match) {
-        JsonError error;
+        JsonError error = {};
 
         Call *call = request->call = call_new(match->method, REST_ARENA_LIMIT, on_call_done, request);
         if (!call) {
@@ -194,6 +264,7 @@ static void serve_method(RestRequest *request, const RouteMatch *match) {
                 return;
         }
         call->trace = request->trace;
+        call->deadline_usec = request->deadline_usec;
         call->address = arena_strdup(&call->arena, request->address);
         Sc__ErrorCode code =
                 call->address ? rest_read_request(request->http, match, call, &error) : ERROR_OVERLOADED;
@@ -201,8 +272,13 @@ static void serve_method(RestRequest *request, const RouteMatch *match) {
                 rest_answer_problem(request, code, error.detail, NULL);
         else if (call->method->access == ACCESS_PUBLIC)
                 dispatch(request);
-        else
-                authenticate(request);
+        else {
+                code = authenticate(request);
+                if (code != ERROR_NONE)
+                        rest_answer_problem(request, code, NULL, NULL);
+                else
+                        go_on(request, call->caller.user, serve_signed_in);
+        }
 }
 
 static void serve(RestRequest *request) {
@@ -237,18 +313,25 @@ void rest_on_request(HttpRequest *http, void *userdata) {
         request->http = http;
         http_request_set_userdata(http, request);
         LIST_INSERT_HEAD(&rest->requests, request, requests);
-        rest->statistics.n_requests++;
-        rest->statistics.n_active++;
-        trace_begin(http_request_header(http, "traceparent"), rest->config.conf->log_trace_rate,
-                &request->trace);
-        rest_find_address(http, rest->config.conf, request->address, sizeof(request->address));
+        request->deadline_usec = boottime_usec() + rest->api->conf->rpc_timeout_usec;
+        rest->n_requests++;
+        rest->n_active++;
+        trace_begin(
+                http_request_header(http, "traceparent"), rest->api->conf->log_trace_rate, &request->trace);
+        rest_find_address(http, rest->api->conf, request->address, sizeof(request->address));
         serve(request);
 }
 
 void rest_on_abort(HttpRequest *http, void *userdata) {
         RestRequest *request = http_request_get_userdata(http);
 
-        /* What is under way comes to its end; only nobody hears of it. */
-        if (request)
-                request->http = NULL;
+        if (!request)
+                return;
+        request->http = NULL;
+        /* Both may end the request at once. What waits for nothing comes to its end; only nobody hears of
+         * it. */
+        if (request->fiber)
+                fiber_cancel(request->fiber, -ECANCELED);
+        else if (request->dispatched)
+                call_cancel(request->call);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "api/rest/answer.h"
+
 #include <stdio.h>
 
-#include "api/rest-internal.h"
+#include "proto/json.h"
 #include "schema-tables.h"
 #include "util/string-util.h"
 
@@ -20,7 +22,7 @@ static void add_header(HeaderList *list, const char *name, const char *value) {
 
 /* Web pages of these origins may read our answers. No cookies are involved: pages present a token. */
 static void add_cors_headers(HeaderList *list, const RestRequest *request) {
-        const char *allowed = request->rest->config.conf->api_allowed_origins;
+        const char *allowed = request->rest->api->conf->api_allowed_origins;
         const char *origin = http_request_header(request->http, "origin");
 
         if (isempty(allowed))
@@ -35,16 +37,17 @@ static void add_cors_headers(HeaderList *list, const RestRequest *request) {
 void rest_request_end(RestRequest *request) {
         Rest *rest = request->rest;
 
-        call_free(request->call);
+        if (!request->dispatched)
+                call_free(request->call);
         if (request->http)
                 http_request_set_userdata(request->http, NULL);
         if (rest) {
                 LIST_REMOVE(request, requests);
-                rest->statistics.n_active--;
+                rest->n_active--;
         }
         free(request);
-        if (rest && rest->statistics.n_active == 0 && rest->config.idle)
-                rest->config.idle(rest->config.userdata);
+        if (rest && rest->n_active == 0 && rest->idle)
+                rest->idle(rest->userdata);
 }
 
 void rest_answer(RestRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
@@ -61,7 +64,7 @@ void rest_answer(RestRequest *request, unsigned status, const char *content_type
                 FOREACH_ARRAY(header, headers, n_headers)
                         add_header(&list, header->name, header->value);
                 if (status >= 500)
-                        request->rest->statistics.n_failed++;
+                        request->rest->n_failed++;
                 HttpRequest *http = TAKE_PTR(request->http);
                 http_request_set_userdata(http, NULL);
                 http_respond(http, status, content_type, list.headers, list.n, body, size);

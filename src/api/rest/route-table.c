@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "api/route-table.h"
+#include "api/rest/route-table.h"
 
 #include <stdio.h>
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "api/rest/read.h"
+
 #include <stdio.h>
 #include <strings.h>
 
-#include "api/rest-internal.h"
 #include "schema-tables.h"
 #include "util/string-util.h"
 

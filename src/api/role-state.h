@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What all domains of the api role share: Call.role of its handlers. api-role.c makes and ends it. */
+
+#include "api/limiter.h"
+#include "conf/conf.h"
+#include "service/call.h"
+#include "service/intents.h"
+#include "service/token.h"
+#include "store/store.h"
+
+typedef struct PasswordHasher PasswordHasher; /* account/account.h */
+
+typedef struct Api {
+        const Conf *conf;
+        TokenKey *token_key;
+        Store *store; /* of the accounts */
+        Dispatcher *dispatcher;
+        Intents *intents;
+        PasswordHasher *hasher; /* NULL when the role stops */
+        Limiter *by_address, *by_account; /* of tries to sign in */
+        bool store_full; /* the last write found the disk full */
+        void (*changed)(struct Api *api); /* store_full has changed; optional */
+        /* since the start */
+        uint64_t n_registrations, n_logins, n_failed_logins, n_refreshes;
+} Api;
+
+extern const MessageInfo *const api_records[]; /* for StoreConfig */
+
+/* Makes and frees the limiters; the other members are the caller's. */
+int api_init(Api *api);
+void api_done(Api *api);
+
+/* intents_write(): every write of a handler goes this way. What the fiber was cancelled with, if that was
+ * before. May suspend. */
+int api_write(Api *api, const StoreWrite *write, StoreWritten *ret);
+/* Notes whether the disk is full, from the result of a write that went another way. */
+void api_note_write(Api *api, int r);
+
+/* Take from the limits of the caller's address, and of the account with this (folded) user name: 0, or the
+ * call was refused. */
+int api_limit_address(Call *call);
+int api_limit_account(Call *call, const char *username);

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/session/session.h"
+
+#include <stdio.h>
+
+#include "schema-tables.h"
+#include "service-handlers.h"
+#include "util/id.h"
+#include "util/string-util.h"
+
+#define REFRESH_SECRET_SIZE 32U /* random bytes */
+#define REFRESH_SECRET_TEXT_SIZE 44U /* in base64url without padding, with NUL */
+#define CHECK_ARENA_LIMIT (64U << 10)
+
+void session_hash_refresh_token(const char *text, uint8_t ret[static crypto_hash_sha256_BYTES]) {
+        crypto_hash_sha256(ret, (const uint8_t *) text, strlen(text));
+}
+
+void session_make_refresh_token(const char *session, RefreshToken *ret) {
+        uint8_t secret[REFRESH_SECRET_SIZE];
+        char text[REFRESH_SECRET_TEXT_SIZE];
+
+        random_bytes(secret, sizeof(secret));
+        sodium_bin2base64(
+                text, sizeof(text), secret, sizeof(secret), sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+        snprintf(ret->text, sizeof(ret->text), "%s.%s", session, text);
+        session_hash_refresh_token(ret->text, ret->hash);
+        sodium_memzero(secret, sizeof(secret));
+        sodium_memzero(text, sizeof(text));
+}
+
+int64_t session_expiry(const Api *api, int64_t now) {
+        return now + (int64_t) (api->conf->auth_refresh_token_usec / USEC_PER_MSEC);
+}
+
+int session_answer_tokens(
+        Call *call, Sc__Session *session, Sc__User *user, RefreshToken *token, Sc__TokenResponse *response) {
+        _cleanup_free_ char *access_token = NULL;
+        const Api *api = call->role;
+        const Conf *conf = api->conf;
+        TokenClaims claims = {};
+
+        snprintf(claims.user, sizeof(claims.user), "%s", session->user);
+        snprintf(claims.session, sizeof(claims.session), "%s", session->id);
+        snprintf(claims.device, sizeof(claims.device), "%s", session->device);
+        claims.expires_at = unix_msec() / 1000 + (int64_t) (conf->auth_access_token_usec / USEC_PER_SEC);
+        int r = token_issue(api->token_key, &claims, &access_token);
+        if (r < 0)
+                return r;
+        response->access_token = arena_strdup(&call->arena, access_token);
+        if (!response->access_token)
+                return -ENOMEM;
+        response->token_type = (char *) "Bearer";
+        response->expires_in = (uint32_t) (conf->auth_access_token_usec / USEC_PER_SEC);
+        response->refresh_token = token->text;
+        response->refresh_expires_in = (uint32_t) (conf->auth_refresh_token_usec / USEC_PER_SEC);
+        response->session = session->id;
+        response->user = user;
+        return 0;
+}
+
+int session_check(Api *api, const char *user, const char *session) {
+        Sc__Session key = SC__SESSION__INIT, *found;
+        _cleanup_arena_ Arena arena;
+
+        arena_init(&arena, CHECK_ARENA_LIMIT);
+        key.user = (char *) user;
+        key.id = (char *) session;
+        int r = store_get(api->store, &arena, &sc__session__info, &key.base, &found);
+        if (r <= 0)
+                return r;
+        return found->expires_at > unix_msec();
+}
+
+int handle_session_check(
+        Call *call, const Sc__SessionCheckRequest *request, Sc__SessionCheckResponse *response) {
+        int r = session_check(call->role, request->user, request->session);
+        if (r < 0)
+                return r;
+        response->active = r > 0;
+        return 0;
+}
+
+int session_end(Call *call, const char *user, const char *session, StoreWritten *ret) {
+        Sc__InboxSessionEndedRequest ended = SC__INBOX_SESSION_ENDED_REQUEST__INIT;
+        Sc__Session key = SC__SESSION__INIT;
+        Api *api = call->role;
+
+        char *inbox = arena_printf(&call->arena, "#%s", user);
+        if (!inbox)
+                return -ENOMEM;
+        key.user = ended.user = (char *) user;
+        key.id = ended.session = (char *) session;
+        ended.expires_at =
+                unix_msec() +
+                (int64_t) ((api->conf->auth_access_token_usec + SESSION_ENDED_MARGIN_USEC) / USEC_PER_MSEC);
+        StoreIntent intent = {
+                .target = inbox,
+                .method = &method_inbox_session_ended,
+                .request = &ended.base,
+                .trace = &call->trace,
+        };
+        StoreWrite write = {
+                .partition = user,
+                .guard = {STORE_DELETE, &sc__session__info, &key.base},
+                .intents = &intent,
+                .n_intents = 1,
+        };
+        return api_write(api, &write, ret);
+}
