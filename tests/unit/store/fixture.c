@@ -24,6 +24,7 @@ const MessageInfo *const fixture_records[] = {
 };
 
 FixtureConfig fixture_config = fixture_config_sqlite;
+FixtureHook fixture_begin, fixture_end;
 
 StoreConfig fixture_config_sqlite(const Fixture *f) {
         return (StoreConfig){
@@ -41,7 +42,10 @@ void fixture_new(Fixture *f) {
         *f = (Fixture){.directory = strdup("/tmp/store-test-XXXXXX")};
         assert_non_null(mkdtemp(f->directory));
         f->path = format_string("%s/" FIXTURE_STORE_NAME ".db", f->directory);
+        arena_init(&f->arena, SIZE_MAX);
         assert_true(sd_event_new(&f->event) >= 0);
+        if (fixture_begin)
+                fixture_begin(f);
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
@@ -50,7 +54,10 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 
 void fixture_done(Fixture *f) {
         fixture_close(f);
+        if (fixture_end)
+                fixture_end(f);
         sd_event_unref(f->event);
+        arena_done(&f->arena);
         nftw(f->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
         free(f->directory);
         free(f->path);

@@ -23,6 +23,7 @@ typedef struct Fixture {
         char *path; /* sqlite: of the database in it */
         unsigned n_completed; /* by fixture_count_*() */
         unsigned n_failed;
+        Arena arena; /* for what a test keeps until it is over */
 } Fixture;
 
 /* The schema that most tests use: everything that is stored. */
@@ -32,6 +33,10 @@ extern const MessageInfo *const fixture_records[];
 typedef StoreConfig (*FixtureConfig)(const Fixture *f);
 extern FixtureConfig fixture_config;
 StoreConfig fixture_config_sqlite(const Fixture *f);
+/* Before a test opens its store for the first time, and after it closed it for the last: a database that is
+ * no file in the directory comes and goes. NULL: nothing. */
+typedef void (*FixtureHook)(Fixture *f);
+extern FixtureHook fixture_begin, fixture_end;
 
 /* cmocka's setup and teardown: with a store that is open, or only the directory. */
 int fixture_setup(void **state);

@@ -4,6 +4,5 @@
 
 int main(void) {
         fixture_config = fixture_config_sqlite;
-        int n_failed = conformance_run_writes();
-        return n_failed + conformance_run_reads();
+        return conformance_run();
 }
