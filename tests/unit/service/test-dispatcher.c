@@ -23,7 +23,10 @@ static struct fixture {
         sd_event *event;
         Routes *routes;
         Dispatcher *edge, *owner;
-        Call *held; /* by hold_send() */
+        FiberQueue held; /* what hold_open() waits in */
+        unsigned n_held, n_unwound;
+        int unwound_r; /* what ended the wait of the last one */
+        unsigned n_done;
         /* the outcome of the last call */
         bool done;
         Sc__ErrorCode code;
@@ -34,6 +37,9 @@ static struct fixture {
         char user[64];
         char client_msg_id[UUID_TEXT_SIZE];
         uint8_t trace_id[16];
+        char intent_source[64], intent_target[64];
+        uint64_t intent_number;
+        uint64_t deadline_usec;
 } fixture;
 
 static void answer_send(Call *call, const ProtobufCMessage *message) {
@@ -52,21 +58,103 @@ static void answer_send(Call *call, const ProtobufCMessage *message) {
         call_return(call, &response.base);
 }
 
-static void hold_open(Call *call, const ProtobufCMessage *message) {
-        fixture.held = call;
+static void count_unwound(unsigned **n) {
+        (**n)++;
 }
 
-static void answer_check(Call *call, const ProtobufCMessage *message) {
-        Sc__StoreCheckResponse response = SC__STORE_CHECK_RESPONSE__INIT;
+static int hold_open(Call *call, const ProtobufCMessage *message, ProtobufCMessage *response) {
+        _cleanup_(count_unwound) _unused_ unsigned *n = &fixture.n_unwound;
 
-        response.ok = true;
-        call_return(call, &response.base);
+        fixture.n_held++;
+        fixture.unwound_r = fiber_queue_wait(&fixture.held, UINT64_MAX);
+        fixture.n_held--;
+        return fixture.unwound_r;
 }
 
-static const MethodBinding bindings[] = {
-        {&method_message_send, answer_send},
-        {&method_conversation_open_direct, hold_open},
-        {&method_conversations_check, answer_check},
+static int answer_check(Call *call, const ProtobufCMessage *message, ProtobufCMessage *response) {
+        Sc__StoreCheckResponse *check = (Sc__StoreCheckResponse *) response;
+
+        assert_ptr_equal(fiber_current(), call->fiber);
+        fixture.deadline_usec = call->deadline_usec;
+        check->ok = true;
+        return 0;
+}
+
+static int answer_history(Call *call, const ProtobufCMessage *message, ProtobufCMessage *response) {
+        const Sc__HistoryRequest *request = (const Sc__HistoryRequest *) message;
+
+        snprintf(fixture.user, sizeof(fixture.user), "%s", call->caller.user);
+        if (streq(request->conversation, "refuse"))
+                return call_refuse(call, ERROR_NOT_A_MEMBER, "no member of %s", request->conversation);
+        if (streq(request->conversation, "full"))
+                return -ENOSPC;
+        if (streq(request->conversation, "sleep"))
+                return fiber_sleep(60 * USEC_PER_SEC);
+        ((Sc__HistoryResponse *) response)->more = true;
+        return 0;
+}
+
+static int take_intent(Call *call, const ProtobufCMessage *message, ProtobufCMessage *response) {
+        const Sc__InboxJoinRequest *request = (const Sc__InboxJoinRequest *) message;
+
+        if (!call->intent.source)
+                return call_refuse(call, ERROR_INVALID_ARGUMENT, "no intent");
+        snprintf(fixture.intent_source, sizeof(fixture.intent_source), "%s", call->intent.source);
+        snprintf(fixture.intent_target, sizeof(fixture.intent_target), "%s", call->intent.target);
+        snprintf(fixture.user, sizeof(fixture.user), "%s", request->user);
+        fixture.intent_number = call->intent.number;
+        memcpy(fixture.trace_id, call->trace.id, sizeof(fixture.trace_id));
+        if (streq(request->conversation, "gone"))
+                return call_refuse(call, ERROR_NOT_FOUND, "no such conversation");
+        return 0;
+}
+
+/* The edge's own: asks the owner for a page of messages, or itself for another user. */
+static int ask_for_user(Call *call, const ProtobufCMessage *message, ProtobufCMessage *response) {
+        const Sc__UserGetRequest *request = (const Sc__UserGetRequest *) message;
+        Sc__Profile *profile = (Sc__Profile *) response;
+        int r;
+
+        if (streq(request->user, "myself")) {
+                Sc__UserGetRequest ask = SC__USER_GET_REQUEST__INIT;
+                Sc__Profile *answer;
+
+                ask.user = (char *) "other";
+                r = call_ask(call, &method_user_get, &ask.base, &answer);
+                if (r < 0)
+                        return r;
+                profile->id = answer->id;
+        } else {
+                Sc__HistoryRequest ask = SC__HISTORY_REQUEST__INIT;
+                Sc__HistoryResponse *answer;
+
+                ask.conversation = request->user;
+                r = call_ask(call, &method_message_history, &ask.base, &answer);
+                if (r == CALL_REFUSED && call->refusal == ERROR_STORAGE_FULL) {
+                        profile->id = (char *) "went on";
+                        return 0;
+                }
+                if (r < 0) {
+                        fixture.unwound_r = r;
+                        return r;
+                }
+                assert_true(answer->more);
+                profile->id = request->user;
+        }
+        return 0;
+}
+
+static const MethodBinding owner_bindings[] = {
+        {.method = &method_message_send, .hot_handler = answer_send},
+        {.method = &method_conversation_open_direct, .handler = hold_open},
+        {.method = &method_conversations_check, .handler = answer_check},
+        {.method = &method_message_history, .handler = answer_history},
+        {.method = &method_inbox_join, .handler = take_intent},
+        {},
+};
+
+static const MethodBinding edge_bindings[] = {
+        {.method = &method_user_get, .handler = ask_for_user},
         {},
 };
 
@@ -80,8 +168,10 @@ static int setup(void **state) {
         setenv("STONECHAT_RUNTIME_DIRECTORY", fixture.directory, true);
         listen = format_string("rpc=%s/group.sock", fixture.directory);
         if (sd_event_new(&fixture.event) < 0 || routes_new(&fixture.routes, NULL, NULL, NULL) < 0 ||
-                dispatcher_new(&fixture.edge, fixture.event, fixture.routes, NULL, USEC_PER_SEC) < 0 ||
-                dispatcher_new(&fixture.owner, fixture.event, fixture.routes, bindings, USEC_PER_SEC) < 0 ||
+                dispatcher_new(&fixture.edge, fixture.event, fixture.routes, edge_bindings, USEC_PER_SEC) <
+                        0 ||
+                dispatcher_new(&fixture.owner, fixture.event, fixture.routes, owner_bindings, USEC_PER_SEC) <
+                        0 ||
                 listen_sockets_new(&sockets) < 0 || listen_sockets_add(sockets, listen) < 0)
                 return -1;
         dispatcher_set_role(fixture.owner, &fixture);
@@ -100,7 +190,7 @@ static int teardown(void **state) {
 
 static void on_done(Call *call, Sc__ErrorCode code, const char *detail, const ProtobufCMessage *response,
         void *userdata) {
-        assert_false(fixture.done);
+        fixture.n_done++;
         fixture.done = true;
         fixture.code = code;
         snprintf(fixture.detail, sizeof(fixture.detail), "%s", strempty(detail));
@@ -109,6 +199,8 @@ static void on_done(Call *call, Sc__ErrorCode code, const char *detail, const Pr
                         ((const Sc__SendRequest *) call->request)->client_msg_id);
         if (response && response->descriptor == &sc__send_response__descriptor)
                 fixture.seq = ((const Sc__SendResponse *) response)->seq;
+        if (response && response->descriptor == &sc__profile__descriptor)
+                snprintf(fixture.detail, sizeof(fixture.detail), "%s", ((const Sc__Profile *) response)->id);
 }
 
 static void run_until_done(void) {
@@ -199,23 +291,315 @@ static void test_internal_methods(void **state) {
         assert_int_equal(fixture.code, ERROR_NONE);
 }
 
-static void test_owner_ends_under_a_call(void **state) {
-        Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+/* --- on fibers --- */
+
+static void run_until(const unsigned *value, unsigned wanted) {
         uint64_t deadline = boottime_usec() + 10 * USEC_PER_SEC;
 
-        request.user = (char *) "bob";
-        fixture.done = false;
-        assert_int_equal(dispatcher_call(fixture.edge, &method_conversation_open_direct, &request.base, NULL,
-                                 NULL, on_done, NULL),
-                0);
-        while (!fixture.held && boottime_usec() < deadline)
+        while (*value != wanted && boottime_usec() < deadline)
                 assert_true(sd_event_run(fixture.event, USEC_PER_SEC) >= 0);
-        assert_non_null(fixture.held);
-        dispatcher_stop_serving(fixture.owner);
-        /* Its answer finds nobody, which must do no harm. */
-        call_fail(fixture.held, ERROR_INTERNAL, "%s", "");
-        run_until_done(); /* idempotent: waits for the owner to come back, until its time is over */
-        assert_true(fixture.code == ERROR_TIMEOUT || fixture.code == ERROR_UNAVAILABLE);
+        assert_int_equal(*value, wanted);
+}
+
+static Call *history(const char *conversation) {
+        static Sc__HistoryRequest request;
+        Call *call = call_new(&method_message_history, 1U << 20, on_done, NULL);
+
+        assert_non_null(call);
+        request = (Sc__HistoryRequest) SC__HISTORY_REQUEST__INIT;
+        request.conversation = (char *) conversation;
+        call->request = &request.base;
+        call->caller.user = (char *) "ann";
+        fixture.done = false;
+        return call;
+}
+
+static void test_handler_on_fiber(void **state) {
+        dispatcher_dispatch(fixture.owner, history("c1"));
+        assert_true(fixture.done); /* it had nothing to wait for */
+        assert_int_equal(fixture.code, ERROR_NONE);
+        dispatcher_dispatch(fixture.owner, history("refuse"));
+        assert_int_equal(fixture.code, ERROR_NOT_A_MEMBER);
+        assert_string_equal(fixture.detail, "no member of refuse");
+        dispatcher_dispatch(fixture.owner, history("full"));
+        assert_int_equal(fixture.code, ERROR_STORAGE_FULL);
+        dispatcher_dispatch(fixture.edge, history("refuse"));
+        run_until_done();
+        assert_int_equal(fixture.code, ERROR_NOT_A_MEMBER);
+        assert_string_equal(fixture.detail, "no member of refuse");
+}
+
+static void test_deadline(void **state) {
+        Call *call = history("sleep");
+
+        call->deadline_usec = boottime_usec() + 20 * USEC_PER_MSEC;
+        dispatcher_dispatch(fixture.owner, call);
+        assert_false(fixture.done);
+        run_until_done();
+        assert_int_equal(fixture.code, ERROR_TIMEOUT);
+
+        /* The other role is told, and ends it, too. */
+        call = history("sleep");
+        call->deadline_usec = boottime_usec() + 20 * USEC_PER_MSEC;
+        dispatcher_dispatch(fixture.edge, call);
+        run_until_done();
+        assert_int_equal(fixture.code, ERROR_TIMEOUT);
+        FiberPoolStatistics statistics = {.n_running = 1};
+        while (statistics.n_running > 0) {
+                assert_true(sd_event_run(fixture.event, 5 * USEC_PER_SEC) > 0);
+                fiber_pool_get_statistics(dispatcher_fibers(fixture.owner), &statistics);
+        }
+
+        call = history("c1");
+        call->deadline_usec = boottime_usec() - 1;
+        dispatcher_dispatch(fixture.edge, call);
+        assert_int_equal(fixture.code, ERROR_TIMEOUT);
+}
+
+static void test_time_left_is_passed_on(void **state) {
+        Sc__StoreCheckRequest request = SC__STORE_CHECK_REQUEST__INIT;
+        Call *call = call_new(&method_conversations_check, 1U << 20, on_done, NULL);
+        uint64_t deadline = boottime_usec() + 300 * USEC_PER_MSEC;
+
+        call->request = &request.base;
+        call->internal = true;
+        call->deadline_usec = deadline;
+        fixture.done = false;
+        dispatcher_dispatch(fixture.edge, call);
+        run_until_done();
+        assert_int_equal(fixture.code, ERROR_NONE);
+        assert_true(fixture.deadline_usec > deadline - 100 * USEC_PER_MSEC);
+        assert_true(fixture.deadline_usec < deadline + 100 * USEC_PER_MSEC);
+}
+
+static Call *open_direct(Dispatcher *dispatcher, const char *user) {
+        static Sc__OpenDirectRequest request;
+        Call *call = call_new(&method_conversation_open_direct, 1U << 20, on_done, NULL);
+
+        assert_non_null(call);
+        request = (Sc__OpenDirectRequest) SC__OPEN_DIRECT_REQUEST__INIT;
+        request.user = (char *) "bob";
+        call->request = &request.base;
+        call->caller.user = (char *) user;
+        fixture.done = false;
+        dispatcher_dispatch(dispatcher, call);
+        return call;
+}
+
+static void test_cancel(void **state) {
+        unsigned n_unwound = fixture.n_unwound;
+
+        call_cancel(open_direct(fixture.owner, "ann"));
+        assert_true(fixture.done); /* at once, and once */
+        assert_int_equal(fixture.code, ERROR_UNAVAILABLE);
+        assert_int_equal(fixture.unwound_r, -ECANCELED);
+        assert_int_equal(fixture.n_unwound, n_unwound + 1);
+
+        /* one that waits for the other role: its answer comes to nobody */
+        Call *call = open_direct(fixture.edge, "ann");
+        run_until(&fixture.n_held, 1);
+        assert_false(fixture.done);
+        unsigned n_done = fixture.n_done;
+        call_cancel(call);
+        assert_int_equal(fixture.n_done, n_done + 1);
+        assert_int_equal(fixture.code, ERROR_UNAVAILABLE);
+        fiber_queue_wake(&fixture.held);
+        run_until(&fixture.n_unwound, n_unwound + 2);
+        assert_int_equal(fixture.unwound_r, 0);
+        send_as("ann", "c1", "hello"); /* comes after that answer */
+        assert_int_equal(fixture.n_done, n_done + 2);
+}
+
+static void test_peer_gone(void **state) {
+        Dispatcher *other;
+        unsigned n_unwound = fixture.n_unwound, n_done = fixture.n_done;
+
+        assert_int_equal(dispatcher_new(&other, fixture.event, fixture.routes, NULL, 60 * USEC_PER_SEC), 0);
+        open_direct(other, "ann");
+        open_direct(other, "bob");
+        open_direct(fixture.edge, "carl");
+        run_until(&fixture.n_held, 3);
+        dispatcher_free(other); /* fails its calls, and disconnects */
+        assert_int_equal(fixture.n_done, n_done + 2);
+        run_until(&fixture.n_held, 1); /* the third belongs to somebody who is there */
+        assert_int_equal(fixture.unwound_r, -ECANCELED);
+        assert_int_equal(fixture.n_unwound, n_unwound + 2);
+        fiber_queue_wake(&fixture.held);
+        run_until(&fixture.n_done, n_done + 3);
+        assert_int_equal(fixture.code, ERROR_NONE);
+}
+
+/* One user's calls fill what others may have; then his queue; then he is refused. Another user still waits, and
+ * a call of another role runs. */
+static void test_limits(void **state) {
+        const unsigned n_stacks = 1024 - 128, n_queued = 256;
+        unsigned n_done = fixture.n_done;
+
+        for (unsigned i = 0; i < n_stacks + n_queued; i++)
+                open_direct(fixture.owner, "ann");
+        assert_int_equal(fixture.n_held, n_stacks);
+        assert_int_equal(fixture.n_done, n_done);
+        open_direct(fixture.owner, "ann");
+        assert_int_equal(fixture.n_done, n_done + 1);
+        assert_int_equal(fixture.code, ERROR_OVERLOADED);
+        open_direct(fixture.owner, "bob");
+        assert_int_equal(fixture.n_done, n_done + 1);
+        call_check(true);
+        assert_int_equal(fixture.code, ERROR_NONE);
+        assert_int_equal(fixture.n_done, n_done + 2);
+        Call *queued = open_direct(fixture.owner, "carl");
+        call_cancel(queued);
+        assert_int_equal(fixture.n_done, n_done + 3);
+        assert_int_equal(fixture.code, ERROR_UNAVAILABLE);
+        fiber_queue_wake(&fixture.held);
+        assert_int_equal(fixture.n_held, n_queued + 1);
+        fiber_queue_wake(&fixture.held);
+        assert_int_equal(fixture.n_held, 0);
+        assert_int_equal(fixture.n_done, n_done + 3 + n_stacks + n_queued + 1);
+}
+
+/* --- calls of a fiber --- */
+
+static void ask(const char *user) {
+        Sc__UserGetRequest request = SC__USER_GET_REQUEST__INIT;
+        Call *call = call_new(&method_user_get, 1U << 20, on_done, NULL);
+
+        assert_non_null(call);
+        request.user = (char *) user;
+        call->request = &request.base;
+        call->caller.user = (char *) "ann";
+        fixture.done = false;
+        dispatcher_dispatch(fixture.edge, call);
+        run_until_done();
+}
+
+static void test_ask(void **state) {
+        ask("c1");
+        assert_int_equal(fixture.code, ERROR_NONE);
+        assert_string_equal(fixture.detail, "c1");
+        assert_string_equal(fixture.user, "ann");
+        ask("myself"); /* a fiber that waits for one of the same pool, which asks the owner */
+        assert_int_equal(fixture.code, ERROR_NONE);
+        assert_string_equal(fixture.detail, "other");
+        ask("refuse");
+        assert_int_equal(fixture.code, ERROR_NOT_A_MEMBER);
+        assert_string_equal(fixture.detail, "no member of refuse");
+        ask("full"); /* and the handler goes on */
+        assert_int_equal(fixture.code, ERROR_NONE);
+        assert_string_equal(fixture.detail, "went on");
+        ask(""); /* the rules are checked at both ends */
+        assert_int_equal(fixture.code, ERROR_INVALID_ARGUMENT);
+}
+
+static void test_asker_is_cancelled(void **state) {
+        Sc__UserGetRequest request = SC__USER_GET_REQUEST__INIT;
+        FiberPoolStatistics statistics;
+
+        for (int i = 0; i < 2; i++) {
+                Call *call = call_new(&method_user_get, 1U << 20, on_done, NULL);
+                unsigned n_done = fixture.n_done;
+
+                request.user = (char *) "sleep";
+                call->request = &request.base;
+                call->caller.user = (char *) "ann";
+                fixture.done = false;
+                if (i == 1)
+                        call->deadline_usec = boottime_usec() + 20 * USEC_PER_MSEC;
+                dispatcher_dispatch(fixture.edge, call);
+                assert_false(fixture.done);
+                if (i == 0)
+                        call_cancel(call);
+                run_until_done();
+                assert_int_equal(fixture.n_done, n_done + 1);
+                assert_int_equal(fixture.code, i == 0 ? ERROR_UNAVAILABLE : ERROR_TIMEOUT);
+                fiber_pool_get_statistics(dispatcher_fibers(fixture.edge), &statistics);
+                assert_int_equal(statistics.n_running, 0);
+        }
+}
+
+/* --- intents --- */
+
+typedef struct Deliverer {
+        DispatcherDelivery delivery;
+        DispatcherOutcome outcome;
+        int r;
+        bool done;
+} Deliverer;
+
+static void deliver(void *userdata) {
+        Deliverer *d = userdata;
+
+        d->r = dispatcher_deliver(fixture.edge, &d->delivery, &d->outcome);
+        d->done = true;
+}
+
+static void run_delivery(Deliverer *d) {
+        assert_int_equal(fiber_start(dispatcher_fibers(fixture.edge),
+                                 &(FiberStart){.main = deliver, .userdata = d}, NULL),
+                0);
+        for (unsigned i = 0; i < 1000 && !d->done; i++)
+                assert_true(sd_event_run(fixture.event, 5 * USEC_PER_SEC) >= 0);
+        assert_true(d->done);
+}
+
+static void test_deliver(void **state) {
+        Sc__InboxJoinRequest request = SC__INBOX_JOIN_REQUEST__INIT;
+        Trace trace = {.id = {5, 5, 5}};
+        uint8_t packed[256];
+
+        request.user = (char *) "bob";
+        request.conversation = (char *) "c1";
+        Deliverer d = {.delivery = {.method = &method_inbox_join,
+                               .request = packed,
+                               .request_size = sc__inbox_join_request__pack(&request, packed),
+                               .source = "c1",
+                               .number = 1ULL << 40,
+                               .target = "#bob",
+                               .trace = &trace}};
+        run_delivery(&d);
+        assert_int_equal(d.r, 0);
+        assert_int_equal(d.outcome.code, ERROR_NONE);
+        assert_string_equal(fixture.intent_source, "c1");
+        assert_string_equal(fixture.intent_target, "#bob");
+        assert_true(fixture.intent_number == 1ULL << 40);
+        assert_string_equal(fixture.user, "bob");
+        assert_int_equal(fixture.trace_id[2], 5);
+
+        request.conversation = (char *) "gone";
+        d.delivery.request_size = sc__inbox_join_request__pack(&request, packed);
+        d.done = false;
+        run_delivery(&d);
+        assert_int_equal(d.r, 0);
+        assert_int_equal(d.outcome.code, ERROR_NOT_FOUND);
+        assert_string_equal(d.outcome.detail, "no such conversation");
+
+        memset(packed, 0xff, sizeof(packed));
+        d.done = false;
+        run_delivery(&d);
+        assert_int_equal(d.r, 0);
+        assert_int_equal(d.outcome.code, ERROR_INVALID_ARGUMENT);
+}
+
+/* --- the end --- */
+
+static void test_owner_ends_under_a_call(void **state) {
+        unsigned n_done = fixture.n_done;
+
+        open_direct(fixture.edge, "ann");
+        run_until(&fixture.n_held, 1);
+        Call *own = open_direct(fixture.owner, "bob");
+        assert_non_null(own);
+        assert_int_equal(fixture.n_held, 2);
+        dispatcher_stop_calls(fixture.owner);
+        assert_int_equal(fixture.n_held, 0);
+        assert_int_equal(fixture.unwound_r, -ECANCELED);
+        assert_int_equal(fixture.n_done, n_done + 1);
+        assert_int_equal(fixture.code, ERROR_UNAVAILABLE);
+        run_until(&fixture.n_done, n_done + 2); /* its peers are still connected */
+        assert_int_equal(fixture.code, ERROR_UNAVAILABLE);
+        dispatcher_dispatch(fixture.owner, history("c1"));
+        assert_int_equal(fixture.n_done, n_done + 3);
+        assert_int_equal(fixture.code, ERROR_UNAVAILABLE);
 }
 
 int main(void) {
@@ -226,6 +610,15 @@ int main(void) {
                 cmocka_unit_test(test_rules_are_checked),
                 cmocka_unit_test(test_nobody_is_refused),
                 cmocka_unit_test(test_internal_methods),
+                cmocka_unit_test(test_handler_on_fiber),
+                cmocka_unit_test(test_deadline),
+                cmocka_unit_test(test_time_left_is_passed_on),
+                cmocka_unit_test(test_cancel),
+                cmocka_unit_test(test_peer_gone),
+                cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_ask),
+                cmocka_unit_test(test_asker_is_cancelled),
+                cmocka_unit_test(test_deliver),
                 cmocka_unit_test(test_owner_ends_under_a_call),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
