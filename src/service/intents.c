@@ -517,6 +517,9 @@ static void source_turn(Source *source) {
         arena_init(&turn.arena, ARENA_MAX);
         int r = run_turn(&turn, &more);
         arena_done(&turn.arena);
+        /* All fibers are cancelled when a role ends, perhaps before it says so here. */
+        if (fiber_check_cancelled() < 0)
+                intents->stopping = true;
         if (intents->stopping) {
                 source->state = SOURCE_IDLE;
                 return;

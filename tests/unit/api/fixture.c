@@ -16,6 +16,10 @@ static Arena response_arena;
 static int on_session_ended(Call *call, const ProtobufCMessage *request, ProtobufCMessage *response) {
         const Sc__InboxSessionEndedRequest *ended = (const Sc__InboxSessionEndedRequest *) request;
 
+        if (fixture.group_is_slow) {
+                fixture.n_waiting++;
+                return fiber_sleep(60 * USEC_PER_SEC);
+        }
         if (fixture.group_away) {
                 fixture.n_refused++;
                 return call_refuse(call, ERROR_UNAVAILABLE, "%s", "");
@@ -93,7 +97,8 @@ void fixture_stop(void) {
 
         if (!api->store)
                 return;
-        dispatcher_stop_serving(fixture.dispatcher);
+        /* As the role's process does it, when the loop has ended. */
+        dispatcher_stop_calls(fixture.dispatcher);
         intents_stop(api->intents);
         password_hasher_free(TAKE_PTR(api->hasher));
         store_close(api->store);

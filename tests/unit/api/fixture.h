@@ -32,6 +32,8 @@ typedef struct Fixture {
         /* the group role: what it was told by inbox.session_ended */
         bool group_away; /* refuses, as if it were not reachable */
         unsigned n_refused;
+        bool group_is_slow; /* does not answer */
+        unsigned n_waiting; /* for an answer */
         unsigned n_ended;
         int64_t ended_expires_at; /* of the last one */
         char ended_user[64], ended_session[64];

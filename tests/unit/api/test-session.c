@@ -191,6 +191,24 @@ static void test_restart_before_group_is_told(void **state) {
         assert_false(session_is_active(user, session));
 }
 
+/* The loop is over when the role ends, and so no timer can be set any more: what waits for the group role lets
+ * go all the same. */
+static void test_end_after_the_loop(void **state) {
+        Outcome outcome;
+
+        sign_in();
+        fixture.group_is_slow = true;
+        Sc__LogoutRequest request = SC__LOGOUT_REQUEST__INIT;
+        fixture_begin(&outcome, &method_auth_logout, &request.base, user, session, ADDRESS);
+        while (fixture.n_waiting == 0)
+                fixture_run_once();
+        assert_int_equal(sd_event_exit(fixture.event, 0), 0);
+        assert_int_equal(sd_event_loop(fixture.event), 0);
+        fixture_stop();
+        assert_true(outcome.done);
+        assert_int_equal(outcome.code, ERROR_NONE); /* it was done */
+}
+
 static Sc__SessionPurgeResponse *purge(uint32_t limit) {
         Sc__SessionPurgeRequest request = SC__SESSION_PURGE_REQUEST__INIT;
 
@@ -310,6 +328,7 @@ int main(void) {
                 TEST(test_logout_of_another_user),
                 TEST(test_logout_while_group_is_away),
                 TEST(test_restart_before_group_is_told),
+                TEST(test_end_after_the_loop),
                 TEST(test_purge),
                 TEST(test_purge_by_two_at_once),
                 TEST(test_session_limit),
