@@ -12,7 +12,7 @@
 
 #include "histogram.h"
 #include "schema-tables.h"
-#include "store/store.h"
+#include "store/store-backend.h"
 #include "util/fd-util.h"
 #include "util/id.h"
 #include "util/string-util.h"
@@ -37,13 +37,13 @@ typedef struct Bench {
 
 static void append(Bench *bench);
 
-static void on_appended(int r, const StoreAppended *results, size_t n, uint64_t last_seq, void *userdata) {
+static void on_appended(int r, const StoreAppended *appended, void *userdata) {
         Conversation *c = userdata;
         Bench *bench = c->bench;
         uint64_t now = boottime_usec();
 
         bench->n_failed += r < 0;
-        c->last_seq = last_seq;
+        c->last_seq = appended->last_seq;
         histogram_add(&bench->latency, now - c->begin_usec);
         bench->idle[bench->n_idle++] = c;
         bench->n_outstanding--;
@@ -54,7 +54,7 @@ static void on_appended(int r, const StoreAppended *results, size_t n, uint64_t 
 /* The next message of a random conversation that has none on its way. */
 static void append(Bench *bench) {
         static char text[TEXT_SIZE + 1];
-        Sc__Message message = SC__MESSAGE__INIT;
+        Sc__Message message = SC__MESSAGE__INIT, *entries[] = {&message};
         char id[UUID_TEXT_SIZE];
 
         if (!text[0])
@@ -70,9 +70,11 @@ static void append(Bench *bench) {
         message.body_case = SC__MESSAGE__BODY_TEXT;
         message.text = text;
         message.created_at = unix_msec();
+        message.count = c->last_seq + 1;
         c->begin_usec = boottime_usec();
-        int r = store_append(
-                bench->store, c->id, c->last_seq, (Sc__Message *[]){&message}, 1, on_appended, c);
+        const StoreAppend request = {
+                .conversation = c->id, .after_seq = c->last_seq, .entries = entries, .n = 1};
+        int r = store_append_start(bench->store, &request, on_appended, c);
         if (r < 0) {
                 fprintf(stderr, "Failed to append: %s\n", strerror(-r));
                 exit(EXIT_FAILURE);
@@ -112,16 +114,17 @@ static void run(Bench *bench, sd_event *event, unsigned seconds, unsigned outsta
 static int bench_store(
         const char *directory, unsigned seconds, unsigned outstanding, unsigned conversations) {
         static const MessageInfo *const records[] = {&sc__message__info, NULL};
-        _cleanup_free_ char *path = format_string("%s/bench.db", directory);
         sd_event *event;
         Bench bench = {.n_conversations = conversations, .n_idle = conversations};
         const StoreConfig config = {.kind = "sqlite",
-                .path = path,
+                .name = "bench",
+                .directory = directory,
                 .records = records,
                 .n_readers = 1,
                 .batch_operations = 64,
                 .max_queued = outstanding};
 
+        store_register_backend(&store_backend_class);
         int r = sd_event_new(&event);
         if (r >= 0)
                 r = store_open(&bench.store, event, &config);
