@@ -16,6 +16,7 @@ typedef struct Entry {
 
 struct SeqCache {
         uint32_t clock, generation;
+        Entry *latest; /* an append looks up its conversation, and then puts it */
         Entry sets[N_SETS][N_WAYS]; /* 1.5 MiB, of which only what is touched becomes resident */
 };
 
@@ -40,9 +41,10 @@ static Entry *find(SeqCache *cache, Entry *set, const char *conversation) {
 }
 
 bool seq_cache_get(SeqCache *cache, const char *conversation, uint64_t *ret_seq) {
-        const Entry *entry = find(cache, cache->sets[shard_of(conversation, N_SETS)], conversation);
+        Entry *entry = find(cache, cache->sets[shard_of(conversation, N_SETS)], conversation);
         if (!entry)
                 return false;
+        cache->latest = entry;
         *ret_seq = entry->seq;
         return true;
 }
@@ -63,6 +65,11 @@ void seq_cache_put(SeqCache *cache, const char *conversation, uint64_t seq) {
         size_t size = strlen(conversation) + 1;
         if (size > NAME_SIZE)
                 return;
+        Entry *latest = cache->latest;
+        if (latest && latest->generation == cache->generation && strcmp(latest->name, conversation) == 0) {
+                latest->seq = seq;
+                return;
+        }
         Entry *set = cache->sets[shard_of(conversation, N_SETS)];
         Entry *entry = find(cache, set, conversation);
         if (!entry) {

@@ -25,24 +25,27 @@ static const Step begin_1[] = {
         {{"members"}, "DROP INDEX IF EXISTS members_by_user"},
 };
 
-/* Versions count in their upper bits; an entry carries the number of counting entries so far, which was its
- * seq but in personal logs; heads and inboxes follow from what there was. A head is the entry with the
+/* Versions count in their upper bits, and 0 is none. An entry carries the number of counting entries so far, which was
+ * its seq but in personal logs. What is unread stays as it was: in 1 the messages of others behind read_seq, in 2 the
+ * last entry's count less read_count. Heads and inboxes follow from what there was. A head is the entry with the
  * greatest seq: beside max(), SQLite takes the other columns from the row that has it. */
 static const Step finish_1[] = {
         {{"sessions_1", "sessions"},
                 "INSERT INTO sessions (id, \"user\", device, refresh_hash, created_at, used_at, expires_at, "
                 "version,"
                 " previous_hash) SELECT id, \"user\", device, refresh_hash, created_at, used_at, expires_at,"
-                " version << 31, previous_hash FROM sessions_1"},
+                " max(version, 1) << 31, previous_hash FROM sessions_1"},
         {{"sessions_1"}, "DROP TABLE sessions_1"},
-        {{"users"}, "UPDATE users SET version = version << 31"},
-        {{"credentials"}, "UPDATE credentials SET version = version << 31"},
-        {{"conversations"}, "UPDATE conversations SET version = version << 31"},
+        {{"users"}, "UPDATE users SET version = max(version, 1) << 31"},
+        {{"credentials"}, "UPDATE credentials SET version = max(version, 1) << 31"},
+        {{"conversations"}, "UPDATE conversations SET version = max(version, 1) << 31"},
         {{"messages"}, "UPDATE messages SET \"count\" = seq WHERE substr(conversation, 1, 1) <> '#'"},
-        {{"members"}, "UPDATE members SET version = version << 31"},
+        {{"members"}, "UPDATE members SET version = max(version, 1) << 31"},
         {{"members", "messages"},
-                "UPDATE members SET read_count = min(read_seq, ifnull((SELECT max(seq) FROM messages"
-                " WHERE messages.conversation = members.conversation), 0))"
+                "UPDATE members SET read_count = ifnull((SELECT max(seq) FROM messages"
+                " WHERE messages.conversation = members.conversation), 0) - (SELECT count(*) FROM messages"
+                " WHERE messages.conversation = members.conversation AND seq > read_seq AND sender <> "
+                "\"user\")"
                 " WHERE substr(conversation, 1, 1) <> '#'"},
         {{"heads", "messages"},
                 "INSERT INTO heads (conversation, last_seq, last_count, last_at)"
