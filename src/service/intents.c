@@ -832,7 +832,7 @@ int intents_deliver(Intents *intents, const char *name, uint64_t number, uint64_
         int r = 0;
 
         if (!source)
-                return 0;
+                return intents->stopping ? -ETIME : 0;
         source->n_waiters++;
         while (r == 0 && source->settled < number) {
                 now = boottime_usec();

@@ -28,6 +28,7 @@
 #define N_CAUSES 5U /* of each source */
 #define MAX_INTENTS 3U /* of a cause */
 #define MAX_ITERATIONS 200000U
+#define MAX_KILLS 20U /* beside those at crash points, so that at last everything goes on */
 
 typedef struct World World;
 typedef struct Process Process;
@@ -38,6 +39,7 @@ typedef struct Actor {
         char name[16];
         unsigned next; /* cause */
         bool running;
+        bool answered[N_CAUSES][MAX_INTENTS]; /* by the target: done, or refused for good */
 } Actor;
 
 typedef struct Target {
@@ -85,9 +87,10 @@ struct World {
         Process a, b;
         TAILQ_HEAD(, Request) requests;
         bool faults; /* the network loses and doubles */
+        bool late; /* outcomes of writes are unknown, and they land later; only a new process finds them all */
         bool poison; /* some intents are refused for good */
         bool done; /* of a fiber of the test's */
-        unsigned n_crashes, n_doubled, n_lost, n_parked, n_effects, n_repeats;
+        unsigned n_crashes, n_kills, n_doubled, n_lost, n_parked, n_effects, n_repeats;
         uint64_t trace; /* of what happened, to compare two runs */
 };
 
@@ -290,6 +293,20 @@ static int take_in_by_version(Call *call, Process *process) {
         }
 }
 
+static Actor *find_actor(World *world, const char *name) {
+        Process *process = name[0] == 'a' ? &world->a : &world->b;
+
+        return &process->actors[name[1] - '0'];
+}
+
+static void note_answer(World *world, const char *effect) {
+        char actor[3];
+        unsigned cause, i;
+
+        assert_se(sscanf(effect, "%2[^-]-%u-%u", actor, &cause, &i) == 3);
+        find_actor(world, actor)->answered[cause][i] = true;
+}
+
 /* The effect is named by its cause; those with a '!' are refused as long as there is poison. */
 static Sc__ErrorCode handle(Call *call, Process *process) {
         World *world = process->world;
@@ -308,6 +325,8 @@ static Sc__ErrorCode handle(Call *call, Process *process) {
                 world->n_repeats++;
         else if (r == 0)
                 world->n_effects++;
+        if (r >= 0 || r == -EPERM)
+                note_answer(world, effect);
         if (r == -EPERM)
                 return ERROR_PERMISSION_DENIED;
         return r < 0 ? ERROR_TIMEOUT : ERROR_NONE;
@@ -435,9 +454,13 @@ static void act(void *userdata) {
 
                 int r = store_cause(actor, cause, &written);
                 note(world, actor->name, (uint64_t) r);
-                if (r >= 0 && random_percent(&world->random, 50))
-                        (void) intents_deliver(
-                                process->intents, actor->name, written.last_intent, UINT64_MAX);
+                if (r < 0 || random_percent(&world->random, 50))
+                        continue;
+                r = intents_deliver(process->intents, actor->name, written.last_intent, UINT64_MAX);
+                for (unsigned i = 0; r >= 0 && i < count_intents(cause); i++)
+                        if (!actor->answered[cause][i])
+                                fail_msg("seed %" PRIu64 ": %s-%u-%u counts as delivered", world->seed,
+                                        actor->name, cause, i);
         }
         actor->running = false;
 }
@@ -466,7 +489,7 @@ static void process_set_faults(Process *process) {
 
         if (world->faults) {
                 faults.refuse = 3;
-                faults.unknown = 5;
+                faults.unknown = world->late ? 5 : 0;
                 /* One after the other, so that there is a run for each. */
                 if (process->n_starts <= 3)
                         faults.crash_point = 1 + random_below(&world->random, 24);
@@ -538,9 +561,13 @@ static void iterate(World *world) {
         network_step(world);
         Process *processes[] = {&world->a, &world->b};
         FOREACH_ARRAY(process, processes, 2)
-                if (model_has_crashed((*process)->model) ||
-                        (world->faults && random_below(&world->random, 1000) == 0))
+                if (model_has_crashed((*process)->model))
                         process_kill(*process);
+                else if (world->faults && world->n_kills < MAX_KILLS &&
+                         random_below(&world->random, 500) == 0) {
+                        world->n_kills++;
+                        process_kill(*process);
+                }
 }
 
 static bool is_quiet(const Process *process) {
@@ -703,7 +730,7 @@ static void check(World *world) {
 }
 
 static uint64_t live(uint64_t seed, World *world) {
-        *world = (World){.seed = seed, .random = {seed}, .faults = true, .poison = true};
+        *world = (World){.seed = seed, .random = {seed}, .faults = true, .poison = true, .late = seed % 2};
         TAILQ_INIT(&world->requests);
         assert_se(sd_event_new(&world->event) >= 0);
         process_init(&world->a, world, "accounts", 'a');
@@ -717,8 +744,10 @@ static uint64_t live(uint64_t seed, World *world) {
         process_set_faults(&world->b);
         model_settle(world->a.model);
         model_settle(world->b.model);
-        process_kill(&world->a);
-        process_kill(&world->b);
+        if (world->late) {
+                process_kill(&world->a);
+                process_kill(&world->b);
+        }
         run_until_quiet(world);
         on_fiber(world, retry_parked);
         run_until_quiet(world);
