@@ -1,0 +1,663 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The deliverer, situation by situation; test-intents-crashes.c is about processes that die. */
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "log/log.h"
+#include "schema-tables.h"
+#include "service/intents.h"
+#include "store-model.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+
+#define MAX_DELIVERIES 3000U
+#define TIMEOUT_USEC (30 * USEC_PER_SEC)
+
+typedef struct Delivery {
+        char source[32], target[32], session[32];
+        uint64_t number;
+        uint64_t at_usec;
+} Delivery;
+
+static struct fixture {
+        sd_event *event;
+        Model *model;
+        FiberPool *fibers;
+        Store *store;
+        Intents *intents;
+        Delivery deliveries[MAX_DELIVERIES]; /* that reached the dispatcher */
+        unsigned n_deliveries;
+        Sc__ErrorCode (*answer)(const Delivery *delivery); /* NULL: all is well */
+        bool held; /* nothing is answered */
+        unsigned n_held, max_held;
+        FiberQueue waiting;
+        bool done; /* of on_fiber() */
+} f;
+
+/* In place of the dispatcher's, by the linker's --wrap. */
+int __wrap_dispatcher_deliver(
+        Dispatcher *dispatcher, const DispatcherDelivery *delivery, DispatcherOutcome *ret);
+
+int __wrap_dispatcher_deliver(
+        Dispatcher *dispatcher, const DispatcherDelivery *delivery, DispatcherOutcome *ret) {
+        Delivery *noted = &f.deliveries[f.n_deliveries++];
+        _cleanup_arena_ Arena arena;
+        Sc__InboxSessionEndedRequest *request;
+
+        arena_init(&arena, 1U << 16);
+        assert_se(f.n_deliveries < MAX_DELIVERIES);
+        snprintf(noted->source, sizeof(noted->source), "%s", delivery->source);
+        snprintf(noted->target, sizeof(noted->target), "%s", delivery->target);
+        noted->number = delivery->number;
+        noted->at_usec = boottime_usec();
+        int r = arena_unpack(&arena, delivery->method->request->descriptor, delivery->request,
+                delivery->request_size, (ProtobufCMessage **) &request);
+        assert_se(r >= 0);
+        snprintf(noted->session, sizeof(noted->session), "%s", request->session);
+        f.n_held++;
+        f.max_held = MAX(f.max_held, f.n_held);
+        while (f.held && r >= 0)
+                r = fiber_queue_wait(&f.waiting, UINT64_MAX);
+        f.n_held--;
+        if (r < 0)
+                return r;
+        *ret = (DispatcherOutcome){.code = f.answer ? f.answer(noted) : ERROR_NONE, .detail = "because"};
+        return 0;
+}
+
+/* --- processes --- */
+
+static const MessageInfo *const records[] = {
+        &sc__session__info,
+        &sc__intent__info,
+        &sc__intent_counter__info,
+        &sc__received__info,
+        NULL,
+};
+
+static void start_without_intents(void) {
+        const StoreConfig config = {.kind = "model",
+                .name = "accounts",
+                .records = records,
+                .n_readers = 1,
+                .batch_operations = 64,
+                .max_queued = 1000};
+        const FiberPoolConfig pool = {
+                .max_fibers = 64, .n_internal = 8, .max_queued = 1000, .max_queued_per_key = 1000};
+
+        assert_int_equal(fiber_pool_new(&f.fibers, f.event, &pool), 0);
+        assert_int_equal(store_open(&f.store, f.event, &config), 0);
+}
+
+static void start_intents(void) {
+        assert_int_equal(intents_new(&f.intents, f.event, f.fibers, f.store, NULL), 0);
+}
+
+static void stop(void) {
+        if (f.intents)
+                intents_stop(f.intents);
+        fiber_pool_cancel_all(f.fibers);
+        f.store = store_close(f.store);
+        f.intents = intents_free(f.intents);
+        f.fibers = fiber_pool_free(f.fibers);
+}
+
+static int setup_empty(void **state) {
+        f = (struct fixture){.model = model_new(1)};
+        assert_se(sd_event_new(&f.event) >= 0);
+        model_use(f.model, "model");
+        start_without_intents();
+        return 0;
+}
+
+static int setup(void **state) {
+        setup_empty(state);
+        start_intents();
+        return 0;
+}
+
+static int teardown(void **state) {
+        f.held = false;
+        stop();
+        f.model = model_free(f.model);
+        f.event = sd_event_unref(f.event);
+        return 0;
+}
+
+static void run_until(bool (*condition)(void)) {
+        uint64_t end = boottime_usec() + TIMEOUT_USEC;
+
+        while (!condition()) {
+                assert_true(boottime_usec() < end);
+                assert_true(sd_event_run(f.event, 10 * USEC_PER_MSEC) >= 0);
+        }
+}
+
+typedef struct Task {
+        void (*run)(void *userdata);
+        void *userdata;
+        bool done;
+} Task;
+
+static void run_task(void *userdata) {
+        Task *task = userdata;
+
+        task->run(task->userdata);
+        task->done = true;
+}
+
+static void on_fiber(void (*run)(void *userdata), void *userdata) {
+        Task task = {run, userdata, false};
+        const FiberStart start = {.main = run_task, .userdata = &task};
+        uint64_t end = boottime_usec() + TIMEOUT_USEC;
+
+        assert_int_equal(fiber_start(f.fibers, &start, NULL), 0);
+        while (!task.done) {
+                assert_true(boottime_usec() < end);
+                assert_true(sd_event_run(f.event, 10 * USEC_PER_MSEC) >= 0);
+        }
+}
+
+/* --- what tests do --- */
+
+static uint64_t statistic(const char *name) {
+        BusStatistic all[8];
+        size_t n = intents_statistics(f.intents, all, ELEMENTSOF(all));
+
+        FOREACH_ARRAY(one, all, n)
+                if (streq(one->name, name))
+                        return one->value;
+        fail_msg("no statistic %s", name);
+        return 0;
+}
+
+static bool is_empty(void) {
+        return statistic("intents_pending") == 0 && intents_is_idle(f.intents);
+}
+
+static void run_until_delivered(unsigned n) {
+        uint64_t end = boottime_usec() + TIMEOUT_USEC;
+
+        while (f.n_deliveries < n) {
+                assert_true(boottime_usec() < end);
+                assert_true(sd_event_run(f.event, 10 * USEC_PER_MSEC) >= 0);
+        }
+}
+
+/* n intents of a source, one write each, named by their place. */
+typedef struct Cause {
+        const char *source;
+        const char *const *targets; /* of the first, the second …, again and again */
+        unsigned n_targets, n;
+        const MethodInfo *method;
+        int r;
+        StoreWritten written;
+} Cause;
+
+static void store_causes(void *userdata) {
+        Cause *cause = userdata;
+
+        for (unsigned i = 0; i < cause->n; i++) {
+                Sc__InboxSessionEndedRequest request = SC__INBOX_SESSION_ENDED_REQUEST__INIT;
+                Sc__Session session = SC__SESSION__INIT;
+                char id[UUID_TEXT_SIZE], name[32];
+                const StoreIntent intent = {.target = cause->targets[i % cause->n_targets],
+                        .method = cause->method ?: &method_inbox_session_ended,
+                        .request = &request.base};
+                const StoreWrite write = {.partition = cause->source,
+                        .guard = {.verb = STORE_INSERT, .info = &sc__session__info, .record = &session.base},
+                        .intents = &intent,
+                        .n_intents = 1};
+
+                uuid_v7(id);
+                snprintf(name, sizeof(name), "%u", i);
+                session.user = (char *) cause->source;
+                session.id = id;
+                request.user = (char *) "ada";
+                request.session = name;
+                cause->r = f.intents ? intents_write(f.intents, f.store, &write, &cause->written)
+                                     : store_write(f.store, &write, &cause->written);
+                if (cause->r < 0)
+                        return;
+        }
+}
+
+static void cause(const char *source, const char *target, unsigned n) {
+        Cause cause = {.source = source, .targets = &target, .n_targets = 1, .n = n};
+
+        on_fiber(store_causes, &cause);
+        assert_int_equal(cause.r, 0);
+}
+
+static void count_rows(void *userdata) {
+        _cleanup_arena_ Arena arena;
+        Sc__Intent from = SC__INTENT__INIT;
+        unsigned *n = userdata;
+        StoreRows *rows;
+
+        arena_init(&arena, SIZE_MAX);
+        *n = 0;
+        for (unsigned shard = 0; shard < SHARDS_DEFAULT; shard++) {
+                from.shard = shard;
+                const StoreRead read = {.info = &sc__intent__info,
+                        .index = store_index(&sc__intent__info, "intents_by_shard"),
+                        .from = &from.base,
+                        .n_prefix = 1,
+                        .limit = 10000};
+                assert_int_equal(store_read(f.store, &arena, &read, 1, &rows), 0);
+                *n += rows->n;
+        }
+}
+
+static unsigned rows(void) {
+        unsigned n;
+
+        on_fiber(count_rows, &n);
+        return n;
+}
+
+static unsigned count(const char *source, const char *target) {
+        unsigned n = 0;
+
+        FOREACH_ARRAY(delivery, f.deliveries, f.n_deliveries)
+                n += (!source || streq(delivery->source, source)) &&
+                     (!target || streq(delivery->target, target));
+        return n;
+}
+
+static void assert_in_order(const char *source, const char *target, unsigned n) {
+        uint64_t last = 0;
+
+        FOREACH_ARRAY(delivery, f.deliveries, f.n_deliveries)
+                if (streq(delivery->source, source) && streq(delivery->target, target)) {
+                        assert_true(delivery->number > last);
+                        last = delivery->number;
+                }
+        assert_int_equal(count(source, target), n);
+}
+
+/* --- tests --- */
+
+static void test_delivers_in_order_and_deletes(void **state) {
+        cause("ada", "#bob", 200);
+        run_until(is_empty);
+        assert_in_order("ada", "#bob", 200);
+        for (unsigned i = 0; i < 200; i++)
+                assert_int_equal(atoi(f.deliveries[i].session), i);
+        assert_int_equal(statistic("intents_delivered"), 200);
+        assert_int_equal(rows(), 0);
+}
+
+static void wait_delivered(void *userdata) {
+        Cause *cause = userdata;
+
+        store_causes(cause);
+        assert_int_equal(cause->r, 0);
+        unsigned n = f.n_deliveries;
+        cause->r = intents_deliver(f.intents, cause->source, cause->written.last_intent, TIMEOUT_USEC);
+        assert_true(f.n_deliveries > n);
+}
+
+static void test_waits_for_delivery(void **state) {
+        const char *target = "#bob";
+        Cause cause = {.source = "ada", .targets = &target, .n_targets = 1, .n = 1};
+
+        for (unsigned i = 0; i < 3; i++) {
+                on_fiber(wait_delivered, &cause);
+                assert_int_equal(cause.r, 0);
+        }
+        run_until(is_empty);
+}
+
+static void wait_in_vain(void *userdata) {
+        Cause *cause = userdata;
+
+        store_causes(cause);
+        cause->r = intents_deliver(f.intents, cause->source, cause->written.last_intent, 20 * USEC_PER_MSEC);
+}
+
+static void test_does_not_wait_for_ever(void **state) {
+        const char *target = "#bob";
+        Cause cause = {.source = "ada", .targets = &target, .n_targets = 1, .n = 1};
+
+        f.held = true;
+        on_fiber(wait_in_vain, &cause);
+        assert_int_equal(cause.r, -ETIME);
+        f.held = false;
+        fiber_queue_wake(&f.waiting);
+        run_until(is_empty);
+        assert_int_equal(f.n_deliveries, 1);
+}
+
+/* The first three attempts at #bob fail. */
+static Sc__ErrorCode bob_is_away(const Delivery *delivery) {
+        return streq(delivery->target, "#bob") && count(NULL, "#bob") <= 3 ? ERROR_UNAVAILABLE : ERROR_NONE;
+}
+
+static void test_holds_back_only_the_target(void **state) {
+        static const char *const targets[] = {"#bob", "#cleo"};
+        Cause cause = {.source = "ada", .targets = targets, .n_targets = 2, .n = 6};
+        const Delivery *attempts[4];
+        unsigned n = 0;
+
+        f.answer = bob_is_away;
+        on_fiber(store_causes, &cause);
+        run_until(is_empty);
+        assert_in_order("ada", "#cleo", 3);
+        assert_int_equal(count("ada", "#bob"), 3 + 3);
+        uint64_t last = 0;
+        FOREACH_ARRAY(delivery, f.deliveries, f.n_deliveries) {
+                if (!streq(delivery->target, "#bob"))
+                        continue;
+                assert_true(delivery->number >= last);
+                last = delivery->number;
+                if (n < ELEMENTSOF(attempts))
+                        attempts[n++] = delivery;
+        }
+        for (unsigned i = 1; i < n; i++) {
+                uint64_t usec = attempts[i]->at_usec - attempts[i - 1]->at_usec;
+                assert_int_equal(attempts[i]->number, 1);
+                assert_true(usec >= (25 * USEC_PER_MSEC) << (i - 1)); /* half of 50, 100, 200 ms, at least */
+        }
+        assert_true(f.deliveries[f.n_deliveries - 1].number == 5);
+        assert_int_equal(statistic("intents_retried"), 3);
+}
+
+static Sc__ErrorCode refuse_the_second(const Delivery *delivery) {
+        return streq(delivery->session, "1") ? ERROR_NOT_FOUND : ERROR_NONE;
+}
+
+static void check_parked(void *userdata) {
+        _cleanup_arena_ Arena arena;
+        Sc__Intent key = SC__INTENT__INIT, *intent;
+
+        arena_init(&arena, SIZE_MAX);
+        key.source = (char *) "ada";
+        key.number = 2;
+        assert_int_equal(store_get(f.store, &arena, &sc__intent__info, &key.base, &intent), 1);
+        assert_true(intent->parked);
+        assert_string_equal(intent->reason, "not_found: because");
+}
+
+static void retry_parked(void *userdata) {
+        assert_int_equal(intents_retry_parked(f.intents, userdata), 0);
+}
+
+static void test_parks_and_sends_again(void **state) {
+        unsigned n;
+
+        f.answer = refuse_the_second;
+        cause("ada", "#bob", 4);
+        run_until(is_empty);
+        assert_in_order("ada", "#bob", 4); /* those behind it have passed */
+        assert_int_equal(statistic("intents_parked"), 1);
+        assert_int_equal(rows(), 1);
+        on_fiber(check_parked, NULL);
+
+        /* It stays parked, also for the next process. */
+        stop();
+        start_without_intents();
+        start_intents();
+        cause("ada", "#bob", 1);
+        run_until(is_empty);
+        assert_int_equal(f.n_deliveries, 5);
+        assert_int_equal(statistic("intents_parked"), 1);
+
+        f.answer = NULL;
+        on_fiber(retry_parked, &n);
+        assert_int_equal(n, 1);
+        run_until(is_empty);
+        assert_int_equal(f.n_deliveries, 6);
+        assert_int_equal(f.deliveries[5].number, 6);
+        assert_string_equal(f.deliveries[5].session, "1");
+        assert_int_equal(statistic("intents_parked"), 0);
+        assert_int_equal(rows(), 0);
+        on_fiber(retry_parked, &n);
+        assert_int_equal(n, 0);
+}
+
+static Sc__ErrorCode unknown_twice(const Delivery *delivery) {
+        return f.n_deliveries <= 2 ? ERROR_METHOD_NOT_FOUND : ERROR_NONE;
+}
+
+static void test_older_release_is_no_refusal(void **state) {
+        f.answer = unknown_twice;
+        cause("ada", "#bob", 1);
+        run_until(is_empty);
+        assert_int_equal(f.n_deliveries, 3);
+        assert_int_equal(statistic("intents_parked"), 0);
+}
+
+static void age_intent(void *userdata) {
+        Sc__Intent key = SC__INTENT__INIT;
+        const StoreChange change = {store_field(&sc__intent__info, "created_at"), STORE_SET};
+        const StoreItem item = {.verb = STORE_PATCH,
+                .info = &sc__intent__info,
+                .record = &key.base,
+                .changes = &change,
+                .n_changes = 1};
+
+        key.source = (char *) "ada";
+        key.number = 1;
+        key.created_at = unix_msec() - 61 * 60 * 1000;
+        assert_int_equal(store_write_one(f.store, "ada", &item, NULL), 0);
+}
+
+static Sc__ErrorCode unknown(const Delivery *delivery) {
+        return ERROR_METHOD_NOT_FOUND;
+}
+
+static void test_unknown_for_an_hour_is(void **state) {
+        f.answer = unknown;
+        cause("ada", "#bob", 1);
+        on_fiber(age_intent, NULL);
+        start_intents();
+        run_until_delivered(1);
+        run_until(is_empty);
+        assert_int_equal(f.n_deliveries, 1);
+        assert_int_equal(statistic("intents_parked"), 1);
+}
+
+/* What a former process left: 40 sources with 70 intents each, more than a page. */
+static void test_finds_what_is_left(void **state) {
+        char name[16];
+
+        for (unsigned i = 0; i < 40; i++) {
+                snprintf(name, sizeof(name), "user%u", i);
+                cause(name, i % 2 ? "#bob" : "#cleo", 70);
+        }
+        f.held = true;
+        start_intents();
+        while (f.n_held < 16)
+                assert_true(sd_event_run(f.event, TIMEOUT_USEC) >= 0);
+        assert_int_equal(statistic("intents_pending"), 40 * 70);
+        f.held = false;
+        fiber_queue_wake(&f.waiting);
+        run_until(is_empty);
+        for (unsigned i = 0; i < 40; i++) {
+                snprintf(name, sizeof(name), "user%u", i);
+                assert_in_order(name, i % 2 ? "#bob" : "#cleo", 70);
+        }
+        assert_int_equal(f.max_held, 16);
+        assert_int_equal(rows(), 0);
+}
+
+/* A long source does not keep a short one waiting for more than its turn. */
+static void test_sources_take_turns(void **state) {
+        static const char *const long_ones[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l",
+                "m", "n", "o", "p", "q", "r", "s", "t"};
+
+        FOREACH_ARRAY(name, long_ones, ELEMENTSOF(long_ones))
+                cause(*name, "#bob", 130);
+        cause("short", "#bob", 1);
+        start_intents();
+        while (count("short", NULL) == 0)
+                assert_true(sd_event_run(f.event, TIMEOUT_USEC) >= 0);
+        FOREACH_ARRAY(name, long_ones, ELEMENTSOF(long_ones))
+                assert_true(count(*name, NULL) <= 129); /* two pages */
+        run_until(is_empty);
+        assert_int_equal(f.n_deliveries, 20 * 130 + 1);
+}
+
+static void test_full_backlog_refuses(void **state) {
+        const char *target = "#bob";
+        Cause more = {.source = "ada", .targets = &target, .n_targets = 1, .n = 1};
+
+        run_until(is_empty);
+        intents_stored(f.intents, "cleo", INTENTS_MAX_PENDING, INTENTS_MAX_PENDING);
+        assert_int_equal(intents_check_room(f.intents), -EBUSY);
+        on_fiber(store_causes, &more);
+        assert_int_equal(more.r, -EBUSY);
+        /* It turns out that they were not there: the count follows the store. */
+        run_until(is_empty);
+        assert_int_equal(intents_check_room(f.intents), 0);
+        assert_int_equal(f.n_deliveries, 0);
+}
+
+static void test_looks_after_an_unknown_outcome(void **state) {
+        const char *target = "#bob";
+        unsigned n_landed = 0;
+
+        /* Some are done, some are not, some land later. Nobody restarts anything. */
+        for (unsigned i = 0; i < 30; i++) {
+                Cause one = {.source = "ada", .targets = &target, .n_targets = 1, .n = 1};
+                model_set_faults(f.model, &(ModelFaults){.unknown = 100, .max_delay_usec = 2000});
+                on_fiber(store_causes, &one);
+                model_set_faults(f.model, &(ModelFaults){});
+                assert_true(one.r == 0 || one.r == -EINPROGRESS);
+        }
+        model_settle(f.model);
+        intents_set_retry(f.intents, 1000, 1000);
+        uint64_t end = boottime_usec() + 2 * USEC_PER_SEC;
+        while (boottime_usec() < end && (rows() > 0 || n_landed != f.n_deliveries)) {
+                n_landed = f.n_deliveries;
+                assert_true(sd_event_run(f.event, 100 * USEC_PER_MSEC) >= 0);
+        }
+        assert_int_equal(rows(), 0);
+        assert_true(f.n_deliveries >= 5);
+        assert_in_order("ada", "#bob", f.n_deliveries);
+        run_until(is_empty);
+}
+
+static void wait_for_ever(void *userdata) {
+        Cause *cause = userdata;
+
+        store_causes(cause);
+        cause->r = intents_deliver(f.intents, cause->source, cause->written.last_intent, UINT64_MAX);
+}
+
+static void test_stop_loses_nothing(void **state) {
+        const char *target = "#bob";
+        Cause cause = {.source = "ada", .targets = &target, .n_targets = 1, .n = 5, .r = 1};
+        const FiberStart start = {.main = wait_for_ever, .userdata = &cause};
+
+        f.held = true;
+        assert_int_equal(fiber_start(f.fibers, &start, NULL), 0);
+        while (f.n_held == 0 || cause.written.last_intent < 5)
+                assert_true(sd_event_run(f.event, TIMEOUT_USEC) >= 0);
+        intents_stop(f.intents);
+        assert_int_equal(cause.r, -ETIME);
+        assert_true(intents_is_idle(f.intents));
+        f.held = false;
+        f.n_deliveries = 0;
+        stop();
+
+        start_without_intents();
+        start_intents();
+        run_until_delivered(5);
+        assert_in_order("ada", "#bob", 5);
+        run_until(is_empty);
+        assert_int_equal(rows(), 0);
+}
+
+static void test_store_that_is_away(void **state) {
+        cause("ada", "#bob", 3);
+        model_set_connected(f.model, false);
+        start_intents();
+        for (uint64_t end = boottime_usec() + 100 * USEC_PER_MSEC; boottime_usec() < end;)
+                assert_true(sd_event_run(f.event, 10 * USEC_PER_MSEC) >= 0);
+        assert_int_equal(f.n_deliveries, 0);
+        model_set_connected(f.model, true);
+        run_until_delivered(3);
+        run_until(is_empty);
+        assert_in_order("ada", "#bob", 3);
+}
+
+static void ask_repeat(void *userdata) {
+        Sc__Received received;
+        Call call = {.intent = {.source = "ada", .number = 7, .target = "#bob"}}, plain = {};
+
+        arena_init(&call.arena, 1U << 16);
+        assert_int_equal(intent_is_repeat(&plain, f.store), 0);
+        assert_int_equal(intent_is_repeat(&call, f.store), 0);
+        const StoreItem item = intent_follower(&call, &received);
+        Sc__Session session = SC__SESSION__INIT;
+        session.user = (char *) "#bob";
+        session.id = (char *) "1";
+        const StoreWrite write = {.partition = "#bob",
+                .guard = {.verb = STORE_INSERT, .info = &sc__session__info, .record = &session.base},
+                .followers = &item,
+                .n_followers = 1};
+        assert_int_equal(store_write(f.store, &write, NULL), 0);
+        assert_int_equal(intent_is_repeat(&call, f.store), 1);
+        call.intent.number = 6;
+        assert_int_equal(intent_is_repeat(&call, f.store), 1);
+        call.intent.number = 8;
+        assert_int_equal(intent_is_repeat(&call, f.store), 0);
+        call.intent = (CallIntent){.source = "cleo", .number = 7, .target = "#bob"};
+        assert_int_equal(intent_is_repeat(&call, f.store), 0);
+        call.intent = (CallIntent){.source = "ada", .number = 7, .target = "#cleo"};
+        assert_int_equal(intent_is_repeat(&call, f.store), 0);
+        arena_done(&call.arena);
+}
+
+static void test_repeats(void **state) {
+        on_fiber(ask_repeat, NULL);
+}
+
+static void test_ids(void **state) {
+        Call a = {.intent = {.source = "ada", .number = 7}}, b = a;
+        char id[UUID_TEXT_SIZE], other[UUID_TEXT_SIZE];
+
+        intent_make_id(&a, id);
+        intent_make_id(&b, other);
+        assert_string_equal(id, other);
+        b.intent.number = 8;
+        intent_make_id(&b, other);
+        assert_string_not_equal(id, other);
+        b.intent = (CallIntent){.source = "ada 7", .number = 7};
+        intent_make_id(&b, other);
+        assert_string_not_equal(id, other);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_EMPTY(name) cmocka_unit_test_setup_teardown(name, setup_empty, teardown)
+        const struct CMUnitTest tests[] = {
+                TEST(test_delivers_in_order_and_deletes),
+                TEST(test_waits_for_delivery),
+                TEST(test_does_not_wait_for_ever),
+                TEST(test_holds_back_only_the_target),
+                TEST(test_parks_and_sends_again),
+                TEST(test_older_release_is_no_refusal),
+                TEST_EMPTY(test_unknown_for_an_hour_is),
+                TEST_EMPTY(test_finds_what_is_left),
+                TEST_EMPTY(test_sources_take_turns),
+                TEST(test_full_backlog_refuses),
+                TEST(test_looks_after_an_unknown_outcome),
+                TEST(test_stop_loses_nothing),
+                TEST_EMPTY(test_store_that_is_away),
+                TEST_EMPTY(test_repeats),
+                cmocka_unit_test(test_ids),
+        };
+
+        log_set_level(LOG_ERR);
+        return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
