@@ -81,8 +81,32 @@ static int check_integrity(Job *job) {
         return accounts < 0 ? accounts : conversations < 0 ? conversations : MAX(accounts, conversations);
 }
 
+static int retry_intents_of(Job *job, const MethodInfo *method, const char *store) {
+        Sc__RetryIntentsRequest request = SC__RETRY_INTENTS_REQUEST__INIT;
+        _cleanup_arena_ Arena arena;
+        ProtobufCMessage *message;
+
+        arena_init(&arena, RESPONSE_ARENA);
+        int r = job_call(job, method, &request.base, &arena, &message);
+        if (r < 0)
+                return r;
+        const Sc__RetryIntentsResponse *response = (const Sc__RetryIntentsResponse *) message;
+        log_with((.trace = &job->trace), LOG_INFO, "Intents of %s that were parked and are sent again: %u.",
+                store, response->retried);
+        return 0;
+}
+
+/* Both roles are asked, whatever the first one says. */
+static int retry_intents(Job *job) {
+        int accounts = retry_intents_of(job, &method_accounts_retry_intents, "accounts");
+        int conversations = retry_intents_of(job, &method_conversations_retry_intents, "conversations");
+
+        return accounts < 0 ? accounts : conversations;
+}
+
 const JobTask job_tasks[] = {
         {"expired-sessions", "Delete sessions whose refresh token has expired", purge_expired_sessions},
         {"integrity-check", "Check the integrity of accounts.db and conversations.db", check_integrity},
+        {"retry-intents", "Send again what other roles refused for good (parked intents)", retry_intents},
         {},
 };

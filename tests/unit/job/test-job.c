@@ -24,51 +24,68 @@ static struct {
         uint32_t left; /* expired sessions */
         unsigned n_busy; /* purges to come that delete nothing, as the sessions were changed meanwhile */
         bool lie, refuse, damaged;
+        unsigned n_parked; /* intents of each role */
+        unsigned n_retried;
 } script;
 
-static void purge(Call *call, const ProtobufCMessage *message) {
+static int purge(Call *call, const ProtobufCMessage *message, ProtobufCMessage *answer) {
         const Sc__SessionPurgeRequest *request = (const Sc__SessionPurgeRequest *) message;
-        Sc__SessionPurgeResponse response = SC__SESSION_PURGE_RESPONSE__INIT;
+        Sc__SessionPurgeResponse *response = (Sc__SessionPurgeResponse *) answer;
 
         script.n_purges++;
-        if (script.refuse) {
-                call_fail(call, ERROR_STORAGE_FULL, "accounts.db");
-                return;
-        }
+        if (script.refuse)
+                return call_refuse(call, ERROR_STORAGE_FULL, "accounts.db");
         assert_true(request->limit > 0);
         bool busy = script.n_busy > 0 && script.n_busy-- > 0;
-        response.deleted = script.lie || busy ? 0 : MIN(script.left, request->limit);
-        script.left -= response.deleted;
-        response.more = script.left > 0;
-        call_return(call, &response.base);
+        response->deleted = script.lie || busy ? 0 : MIN(script.left, request->limit);
+        script.left -= response->deleted;
+        response->more = script.left > 0;
+        return 0;
 }
 
-static void answer_check(Call *call, bool ok) {
-        Sc__StoreCheckResponse response = SC__STORE_CHECK_RESPONSE__INIT;
-        char *findings[] = {(char *) "row 7 missing from index"};
+static void answer_check(ProtobufCMessage *answer, bool ok) {
+        static const char *findings[] = {"row 7 missing from index"};
+        Sc__StoreCheckResponse *response = (Sc__StoreCheckResponse *) answer;
 
-        response.ok = ok;
-        response.pages = 12;
+        response->ok = ok;
+        response->pages = 12;
         if (!ok) {
-                response.findings = findings;
-                response.n_findings = 1;
+                response->findings = (char **) findings;
+                response->n_findings = 1;
         }
-        call_return(call, &response.base);
 }
 
-static void check_accounts(Call *call, const ProtobufCMessage *message) {
+static int check_accounts(Call *call, const ProtobufCMessage *message, ProtobufCMessage *answer) {
         script.n_accounts++;
-        answer_check(call, !script.damaged);
+        answer_check(answer, !script.damaged);
+        return 0;
 }
 
-static void check_conversations(Call *call, const ProtobufCMessage *message) {
+static int check_conversations(Call *call, const ProtobufCMessage *message, ProtobufCMessage *answer) {
         script.n_conversations++;
-        answer_check(call, true);
+        answer_check(answer, true);
+        return 0;
+}
+
+static int retry(Call *call, const ProtobufCMessage *message, ProtobufCMessage *answer) {
+        if (script.refuse && call->method == &method_accounts_retry_intents)
+                return call_refuse(call, ERROR_UNAVAILABLE, "accounts.db");
+        script.n_retried += script.n_parked;
+        ((Sc__RetryIntentsResponse *) answer)->retried = script.n_parked;
+        return 0;
 }
 
 static const MethodBinding api_bindings[] = {
-        {&method_session_purge, purge}, {&method_accounts_check, check_accounts}, {}};
-static const MethodBinding group_bindings[] = {{&method_conversations_check, check_conversations}, {}};
+        {&method_session_purge, purge, NULL},
+        {&method_accounts_check, check_accounts, NULL},
+        {&method_accounts_retry_intents, retry, NULL},
+        {},
+};
+static const MethodBinding group_bindings[] = {
+        {&method_conversations_check, check_conversations, NULL},
+        {&method_conversations_retry_intents, retry, NULL},
+        {},
+};
 
 typedef struct Fixture {
         char directory[64];
@@ -172,6 +189,19 @@ static void test_check(void **state) {
         assert_int_equal(script.n_conversations, 2); /* the other one is checked all the same */
 }
 
+static void test_retry_intents(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(run(f, "retry-intents"), 0);
+        assert_int_equal(script.n_retried, 0);
+        script.n_parked = 3;
+        assert_int_equal(run(f, "retry-intents"), 0);
+        assert_int_equal(script.n_retried, 6);
+        script.refuse = true;
+        assert_int_equal(run(f, "retry-intents"), -EREMOTEIO);
+        assert_int_equal(script.n_retried, 9); /* the other one is asked all the same */
+}
+
 static void test_no_role(void **state) {
         Fixture *f = *state;
 
@@ -188,6 +218,7 @@ int main(void) {
                 TEST(test_purge_of_sessions_in_use),
                 TEST(test_purge_failures),
                 TEST(test_check),
+                TEST(test_retry_intents),
                 TEST(test_no_role),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
