@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fixture.h"
 
+#include <inttypes.h>
+
 const MethodInfo method_again = {.name = "test.again", .idempotent = true};
 const MethodInfo method_once = {.name = "test.once"};
 
@@ -58,6 +60,10 @@ static void on_request(RpcRequest *request, const RpcMessage *message, void *use
                 f->last_trace = *message->trace;
         snprintf(f->last_user, sizeof(f->last_user), "%s",
                 message->caller ? message->caller->user : "(none)");
+        f->last_intent[0] = 0;
+        if (message->intent)
+                snprintf(f->last_intent, sizeof(f->last_intent), "%s %" PRIu64 " %s",
+                        message->intent->source, message->intent->number, message->intent->target);
         if (f->hold) {
                 assert_true(f->n_held < MAX_HELD);
                 f->held[f->n_held++] = request;

@@ -51,7 +51,7 @@ typedef struct Fixture {
         char methods[256]; /* of the requests, in order, a space behind each */
         RpcMessage last; /* scalars only */
         Trace last_trace;
-        char last_user[64];
+        char last_user[64], last_intent[64]; /* "source number target" */
         RpcConnection *last_connection, *gone;
         unsigned n_gone;
         /* what the client heard */

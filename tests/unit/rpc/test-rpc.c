@@ -153,6 +153,104 @@ static void test_pending_limit(void **state) {
         assert_int_equal(outcome.code, ERROR_UNAVAILABLE);
 }
 
+static uint64_t start_call(Fixture *f, const char *text, Outcome *outcome) {
+        const RpcMessage message = {.payload = text, .payload_size = strlen(text)};
+        uint64_t id = 0;
+
+        assert_int_equal(rpc_client_start(f->client, &method_again, &message, on_reply, outcome, &id), 0);
+        return id;
+}
+
+/* What is forgotten has no reply: not sent, sent, and with an answer that comes too late. */
+static void test_forget(void **state) {
+        Fixture *f = *state;
+        Outcome forgotten = {}, other = {};
+
+        start_client(f);
+        uint64_t id = start_call(f, "unsent", &forgotten);
+        rpc_client_forget(f->client, id);
+        rpc_client_forget(f->client, id); /* does no harm */
+        start_server(f);
+        assert_int_equal(call(f, &method_again, "other", 0, &other), 0);
+        run_until(f, &other.n_replies, 1);
+        assert_int_equal(f->n_requests, 1);
+
+        f->hold = true;
+        id = start_call(f, "sent", &forgotten);
+        assert_int_equal(call(f, &method_again, "other", 0, &other), 0);
+        run_until_size(f, &f->n_held, 2);
+        rpc_client_forget(f->client, id);
+        answer_held(f, "late");
+        run_until(f, &other.n_replies, 2);
+        assert_int_equal(forgotten.n_replies, 0);
+        assert_int_equal(f->n_disconnects, 0);
+}
+
+typedef struct Forgetter {
+        RpcClient *client;
+        uint64_t id;
+        unsigned n_replies;
+} Forgetter;
+
+static void forget_other(
+        Sc__ErrorCode code, const char *detail, const void *payload, size_t size, void *userdata) {
+        Forgetter *forgetter = userdata;
+
+        forgetter->n_replies++;
+        rpc_client_forget(forgetter->client, forgetter->id);
+}
+
+/* When all fail at once, the first may forget the second. */
+static void test_forget_failing(void **state) {
+        Fixture *f = *state;
+        RpcMessage message = {.payload = "", .payload_size = 0};
+        Outcome forgotten = {};
+        uint64_t id;
+
+        start_client(f);
+        Forgetter forgetter = {.client = f->client};
+        assert_int_equal(
+                rpc_client_start(f->client, &method_again, &message, forget_other, &forgetter, &id), 0);
+        forgetter.id = start_call(f, "", &forgotten);
+        f->client = rpc_client_free(f->client);
+        assert_int_equal(forgetter.n_replies, 1);
+        assert_int_equal(forgotten.n_replies, 0);
+}
+
+/* An intent stands in its request, also when that is sent again. */
+static void test_intent(void **state) {
+        Fixture *f = *state;
+        Sc__Envelope__Delivery intent = SC__ENVELOPE__DELIVERY__INIT;
+        RpcMessage message = {.payload = "x", .payload_size = 1, .intent = &intent};
+        Outcome outcome = {}, plain = {};
+
+        intent.source = strdup("c1");
+        intent.number = 1ULL << 60;
+        intent.target = strdup("#bob");
+        start_server(f);
+        start_client(f);
+        f->hold = true;
+        assert_int_equal(rpc_client_call(f->client, &method_again, &message, on_reply, &outcome), 0);
+        memset(intent.source, 'x', 2);
+        free(intent.source);
+        free(intent.target);
+        run_until_size(f, &f->n_held, 1);
+        assert_string_equal(f->last_intent, "c1 1152921504606846976 #bob");
+        f->last_intent[0] = 0;
+        f->server = rpc_server_free(f->server);
+        answer_held(f, "");
+        start_server(f);
+        run_until_size(f, &f->n_held, 1);
+        assert_string_equal(f->last_intent, "c1 1152921504606846976 #bob");
+        answer_held(f, "done");
+        run_until(f, &outcome.n_replies, 1);
+        assert_string_equal(outcome.text, "done");
+        f->hold = false;
+        assert_int_equal(call(f, &method_again, "plain", 0, &plain), 0);
+        run_until(f, &plain.n_replies, 1);
+        assert_string_equal(f->last_intent, "");
+}
+
 static void test_wait_for_server(void **state) {
         Fixture *f = *state;
         Outcome outcome = {}, once = {}, hopeless = {};
@@ -371,6 +469,9 @@ int main(void) {
                 TEST(test_many),
                 TEST(test_large),
                 TEST(test_pending_limit),
+                TEST(test_forget),
+                TEST(test_forget_failing),
+                TEST(test_intent),
                 TEST(test_wait_for_server),
                 TEST(test_timeout),
                 TEST(test_restart),
