@@ -362,7 +362,8 @@ static int child(void (*run)(void *userdata)) {
                 sd_event *event;
 
                 (void) setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-                (void) freopen("/dev/null", "w", stderr);
+                if (!freopen("/dev/null", "w", stderr))
+                        _exit(9);
                 if (sd_event_new(&event) < 0 || fiber_pool_new(&pool, event, &small) < 0)
                         _exit(10);
                 (void) fiber_start(pool, &(FiberStart){.main = work, .userdata = (void *) "o"}, NULL);
