@@ -214,7 +214,10 @@ static const char *bus_status(void *userdata) {
 static size_t bus_statistics(BusStatistic *ret, size_t max, void *userdata) {
         RoleProcess *shared = &((Process *) userdata)->shared;
 
-        return shared->hooks->statistics ? shared->hooks->statistics(ret, max, shared->role) : 0;
+        size_t n = shared->hooks->statistics ? shared->hooks->statistics(ret, max, shared->role) : 0;
+        if (shared->hooks->methods)
+                n += dispatcher_statistics(shared->dispatcher, ret + n, max - n);
+        return n;
 }
 
 static void bus_reload(sd_bus_message *call, void *userdata) {
