@@ -73,6 +73,7 @@ struct Operation {
         /* 31 random bits: whatever record with a version field the operation inserts, puts or patches, its
          * version becomes OPERATION_VERSION(stored version or 0, name). */
         uint32_t name;
+        uint64_t deadline_usec; /* the back end's, if it has one */
         Arena arena; /* of what is read, `rows` included */
         union {
                 struct {
