@@ -8,7 +8,7 @@
 #define MINUTE (60 * USEC_PER_SEC)
 #define DAY (86400 * USEC_PER_SEC)
 
-static const char *const store_kinds[] = {"sqlite", NULL};
+static const char *const store_kinds[] = {"sqlite", "postgresql", NULL};
 static const char *const log_levels[] = {"debug", "info", "notice", "warning", "err", NULL};
 
 #define BOOLEAN(member, default_value) CONF_BOOLEAN, offsetof(Conf, member), default_value, 0, 0, NULL
@@ -20,6 +20,7 @@ static const char *const log_levels[] = {"debug", "info", "notice", "warning", "
         CONF_DURATION, offsetof(Conf, member), default_value, min, max, NULL
 #define CHOICE(member, default_value, choices)                                                              \
         CONF_STRING, offsetof(Conf, member), default_value, 0, 0, choices
+#define TEXT(member, default_value) CONF_STRING, offsetof(Conf, member), default_value, 0, 0, NULL
 #define LIST(member, default_value) CONF_LIST, offsetof(Conf, member), default_value, 0, 0, NULL
 
 #define RELOAD true
@@ -119,9 +120,23 @@ const ConfKey conf_keys[] = {
                 "Conversations that stay in memory although nobody uses them just now."},
 
         {"Store", "Kind", CHOICE(store_kind, "sqlite", store_kinds), RESTART,
-                "Where records are kept. sqlite: in files of this host's /var/lib/stonechat."},
+                "Where records are kept. sqlite: in files of this host's /var/lib/stonechat. postgresql: in "
+                "a "
+                "PostgreSQL database; install the package stonechat-postgresql for it, and set URI=."},
+        {"Store", "URI", TEXT(store_uri, ""), RESTART,
+                "postgresql: where the database is, as a connection URI of libpq, such as "
+                "postgresql://stonechat@/stonechat?host=/run/postgresql, without a password: that is the "
+                "credential store.password of stonechat-api.service and stonechat-group.service. With "
+                "several "
+                "hosts the one that takes writes is used. Names are resolved once, when a role starts."},
+        {"Store", "TimeoutSec", DURATION(store_timeout_usec, "10s", 100 * USEC_PER_MSEC, 10 * MINUTE),
+                RESTART,
+                "postgresql: how long to wait for the server, to connect, and to answer an operation. What "
+                "was "
+                "under way when the time is over may be stored or not, and is looked up."},
         {"Store", "Readers", UNSIGNED(store_readers, "2", 1, 64), RESTART,
-                "Threads that read from the store, each with a connection of its own."},
+                "sqlite: threads that read from the store, each with a connection of its own. postgresql: "
+                "connections that read."},
         {"Store", "BatchOperations", UNSIGNED(store_batch_operations, "64", 1, 10000), RESTART,
                 "Most writes that are committed together. More raise the throughput and the latency."},
         {"Store", "Queue", UNSIGNED(store_queue, "65536", 64, 10000000), RESTART,

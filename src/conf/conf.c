@@ -186,21 +186,47 @@ static int load_environment(Loader *loader, char *const *environment) {
         return loader->error;
 }
 
+/* Takes back the value of a key that does not fit the others, and says why. */
+static int refuse(Loader *loader, const char *section, const char *name, const char *why) {
+        const ConfKey *key = find_key(section, name);
+        size_t index = (size_t) (key - conf_keys);
+
+        report(loader, "%s: %s.%s: %s", loader->conf->sources[index] ?: "stonechat.conf", section, name,
+                why);
+        loader->bad[index] = loader->any_bad = true;
+        return conf_value_reset(loader->conf, key);
+}
+
+/* In the authority (user:password@) or among the parameters. None of those that are needed has that word. */
+static bool uri_has_password(const char *uri) {
+        const char *authority = strstr(uri, "://");
+
+        if (strcasestr(uri, "password"))
+                return true;
+        if (!authority)
+                return false;
+        authority += strlen("://");
+        size_t size = strcspn(authority, "/?");
+        const char *at = memchr(authority, '@', size);
+        return at && memchr(authority, ':', (size_t) (at - authority));
+}
+
 /* What no single key shows. */
 static int check_combinations(Loader *loader) {
-        Conf *conf = loader->conf;
+        const Conf *conf = loader->conf;
+        int r = 0;
 
-        if (!streq(conf->store_kind, "sqlite") || isempty(conf->cluster_peers))
-                return 0;
-        const ConfKey *peers = find_key("Cluster", "Peers");
-        size_t index = (size_t) (peers - conf_keys);
-        report(loader,
-                "%s: Cluster.Peers: a store of kind sqlite lives on one host and cannot be shared with "
-                "others; "
-                "set Store.Kind= to one that can, or remove the peers",
-                conf->sources[index] ?: "stonechat.conf");
-        loader->bad[index] = loader->any_bad = true;
-        return conf_value_reset(conf, peers);
+        if (streq(conf->store_kind, "sqlite") && !isempty(conf->cluster_peers))
+                r = refuse(loader, "Cluster", "Peers",
+                        "a store of kind sqlite lives on one host and cannot be shared with others; set "
+                        "Store.Kind= to one that can, or remove the peers");
+        /* The configuration can be read by anybody, and is shown by stonechatctl. */
+        if (r >= 0 && uri_has_password(conf->store_uri))
+                r = refuse(loader, "Store", "URI",
+                        "holds a password; give it as the credential store.password of the units");
+        else if (r >= 0 && streq(conf->store_kind, "postgresql") && isempty(conf->store_uri))
+                r = refuse(loader, "Store", "Kind", "postgresql needs Store.URI=");
+        return r;
 }
 
 static int load(Loader *loader, const ConfSource *source) {

@@ -47,7 +47,9 @@ typedef struct Conf {
         uint64_t group_max_recovery; /* messages of one conversation that a reconnect replays */
         uint64_t group_cache_conversations; /* kept in memory while idle */
         /* [Store] */
-        char *store_kind; /* "sqlite" */
+        char *store_kind; /* "sqlite", "postgresql" */
+        char *store_uri; /* of postgresql */
+        uint64_t store_timeout_usec;
         uint64_t store_readers, store_batch_operations, store_queue;
         /* [Rpc] */
         uint64_t rpc_timeout_usec;

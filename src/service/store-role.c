@@ -1,21 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/store-role.h"
 
+#include <sodium.h>
+
 #include "log/log.h"
+#include "util/fd-util.h"
+#include "util/string-util.h"
+
+#define PASSWORD_MAX 1024U
+
+/* The credential store.password, without the newline that an editor leaves; NULL if there is none. */
+static int load_password(char **ret) {
+        const char *directory = getenv("CREDENTIALS_DIRECTORY");
+        char *password;
+
+        if (!directory)
+                return 0;
+        _cleanup_free_ char *path = format_string("%s/store.password", directory);
+        if (!path)
+                return -ENOMEM;
+        int r = read_file(path, PASSWORD_MAX, &password, NULL);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return log_error_errno(r, "Failed to read the credential store.password: %m");
+        password[strcspn(password, "\r\n")] = '\0';
+        *ret = password;
+        return 0;
+}
+
+static void wipe_and_freep(char **secret) {
+        if (*secret)
+                sodium_memzero(*secret, strlen(*secret));
+        free(*secret);
+}
 
 int store_role_open(Store **ret, RoleProcess *process, const char *name, const MessageInfo *const *records) {
+        _cleanup_(wipe_and_freep) char *password = NULL;
         const Conf *conf = process->conf;
-        StoreConfig config = {
+
+        int r = load_password(&password);
+        if (r < 0)
+                return r;
+        const StoreConfig config = {
                 .kind = conf->store_kind,
                 .name = name,
                 .directory = role_process_state_directory(process),
+                .uri = conf->store_uri,
+                .password = password,
+                .timeout_usec = conf->store_timeout_usec,
                 .records = records,
                 .n_readers = (unsigned) conf->store_readers,
                 .batch_operations = (unsigned) conf->store_batch_operations,
                 .max_queued = (unsigned) conf->store_queue,
         };
 
-        int r = store_open(ret, process->event, &config);
+        r = store_open(ret, process->event, &config);
         if (r < 0)
                 return log_error_errno(r, "Failed to open the store %s: %m", name);
         return 0;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "log/log.h"
+#include "log/message-ids.h"
 #include "util/id.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -130,7 +131,8 @@ static void log_lost(PgConnection *c, const char *what) {
                 pg_error_line(c->conn, line, sizeof(line));
         /* Once until it is back: what follows is the same. */
         if (!c->was_told)
-                log_peer((), LOG_WARNING, "%s%s%s", what, isempty(line) ? "" : ": ", line);
+                log_with((.message_id = MESSAGE_ID_STORE_LOST), LOG_WARNING, "%s%s%s", what,
+                        isempty(line) ? "" : ": ", line);
         c->was_told = true;
 }
 
@@ -216,7 +218,8 @@ static void become_ready(PgConnection *c) {
         c->n_failures = 0;
         (void) sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
         if (c->was_told)
-                log_info("Connected to the store again.");
+                log_with((.message_id = MESSAGE_ID_STORE_CONNECTED), LOG_NOTICE,
+                        "Connected to the store again.");
         c->was_told = false;
         c->owner->ready(c->userdata);
 }

@@ -257,6 +257,45 @@ static void test_sqlite_has_no_peers(void **state) {
                 strstr(place->problems, "etc/stonechat.conf:2: Cluster.Peers: a store of kind sqlite"));
 }
 
+static void test_store_uri(void **state) {
+        static const struct {
+                const char *uri;
+                bool has_password;
+        } uris[] = {
+                {"postgresql://stonechat@/stonechat?host=/run/postgresql", false},
+                {"postgresql://stonechat@[::1]:5432,10.0.0.2:5433/stonechat", false},
+                {"host=/run/postgresql dbname=a:b@c", false},
+                {"postgresql://stonechat:secret@/stonechat", true},
+                {"postgresql://:secret@localhost:5432/stonechat", true},
+                {"postgresql://stonechat@/stonechat?password=secret", true},
+                {"host=/run/postgresql password=secret", true},
+                {"host=/run/postgresql PASSWORD = secret", true},
+        };
+        Place *place = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(uris); i++) {
+                _cleanup_(conf_freep) Conf *conf = NULL;
+                _cleanup_free_ char *text = format_string("[Store]\nKind=postgresql\nURI=%s\n", uris[i].uri);
+                write_file(place, "etc/stonechat.conf", text);
+                place->problems[0] = '\0';
+                assert_int_equal(load(place, NULL, &conf), uris[i].has_password ? -EINVAL : 0);
+                assert_string_equal(conf->store_uri, uris[i].has_password ? "" : uris[i].uri);
+                assert_null(strstr(place->problems, "secret"));
+                assert_true(!strstr(place->problems, "stonechat.conf:3: Store.URI: holds a password") !=
+                            uris[i].has_password);
+        }
+}
+
+static void test_postgresql_needs_uri(void **state) {
+        _cleanup_(conf_freep) Conf *conf = NULL;
+        Place *place = *state;
+
+        write_file(place, "etc/stonechat.conf", "[Store]\nKind=postgresql\n");
+        assert_int_equal(load(place, NULL, &conf), -EINVAL);
+        assert_non_null(
+                strstr(place->problems, "etc/stonechat.conf:2: Store.Kind: postgresql needs Store.URI="));
+}
+
 static void test_unreadable(void **state) {
         _cleanup_(conf_freep) Conf *conf = NULL;
         Place *place = *state;
@@ -378,6 +417,8 @@ int main(void) {
                 TEST(test_lists),
                 TEST(test_environment),
                 TEST(test_sqlite_has_no_peers),
+                TEST(test_store_uri),
+                TEST(test_postgresql_needs_uri),
                 TEST(test_unreadable),
                 TEST(test_reload),
                 TEST(test_reload_fails_as_a_whole),
