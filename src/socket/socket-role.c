@@ -4,6 +4,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "schema-tables.h"
+#include "socket/channel/channel.h"
+#include "socket/command/command.h"
+#include "socket/connection/receive.h"
+#include "socket/gateway/gateway.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -25,29 +30,29 @@ static bool on_upgrade(const char *origin, const char *host, void *userdata) {
 
 static void on_open(WebSocket *socket, void *userdata) {
         SocketRole *role = userdata;
-        Session *session;
+        Connection *connection;
 
         if (role->draining)
                 return websocket_close(socket, DISCONNECT_SHUTDOWN.code, DISCONNECT_SHUTDOWN.reason);
-        if (session_new(&session, role, socket) < 0)
+        if (connection_new(&connection, role, socket) < 0)
                 return websocket_close(socket, DISCONNECT_SERVER_ERROR.code, DISCONNECT_SERVER_ERROR.reason);
-        websocket_set_userdata(socket, session);
+        websocket_set_userdata(socket, connection);
 }
 
 static void on_message(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata) {
-        Session *session = websocket_get_userdata(socket);
+        Connection *connection = websocket_get_userdata(socket);
 
-        if (session)
-                session_receive(session, data, size, binary);
+        if (connection)
+                connection_receive(connection, data, size, binary);
 }
 
 static void on_close(WebSocket *socket, bool slow, void *userdata) {
         SocketRole *role = userdata;
-        Session *session = websocket_get_userdata(socket);
+        Connection *connection = websocket_get_userdata(socket);
 
         role->statistics.slow += slow;
-        session_free(session);
-        if (role->draining && role->n_sessions == 0)
+        connection_free(connection);
+        if (role->draining && role->n_connections == 0)
                 role_process_stopped(role->process);
 }
 
@@ -81,6 +86,12 @@ bool origin_is_allowed(const char *origin, const char *host, const char *allowed
 
 /* --- the role --- */
 
+static void on_closing(Connection *connection) {
+        gateway_detach(connection->role->gateway, connection);
+        subscriptions_free(connection);
+        command_abandon(connection);
+}
+
 static void web_limits(const SocketRole *role, WebLimits *ret) {
         const Conf *conf = role->conf;
 
@@ -88,9 +99,9 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
                 .max_body = 0,
                 .max_headers = 8192,
                 .max_message = conf->socket_max_frame,
-                /* Sessions watch their queue themselves, with room for one long reply; this is the last
-                   resort. */
-                .max_queue = conf->socket_max_queue + 3 * SESSION_MAX_REPLY,
+                /* Connections watch their queue themselves, with room for one long reply; this is a last
+                 * bound. */
+                .max_queue = conf->socket_max_queue + 3 * CONNECTION_MAX_REPLY,
                 .max_coalesced = MAX_COALESCED,
                 .request_timeout_usec = conf->socket_handshake_timeout_usec,
                 .max_connections = (unsigned) conf->socket_max_connections,
@@ -100,6 +111,10 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
 
 int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
         static const Client__Reply ping = CLIENT__REPLY__INIT;
+        static const ConnectionHandlers handlers = {
+                .on_command = command_handle,
+                .on_closing = on_closing,
+        };
         _cleanup_(socket_role_freep) SocketRole *role = new0(SocketRole, 1);
 
         if (!role) {
@@ -109,13 +124,14 @@ int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
         role->process = process;
         role->conf = process->conf;
         role->key = key;
-        TAILQ_INIT(&role->sessions);
+        role->handlers = &handlers;
+        TAILQ_INIT(&role->connections);
         for (unsigned i = 0; i < N_CODECS; i++) {
                 role->ping[i] = codec_encode((CodecKind) i, &ping);
                 if (!role->ping[i])
                         return -ENOMEM;
         }
-        int r = wheel_init(&role->wheel, process->event, session_due);
+        int r = timer_wheel_init(&role->timer_wheel, process->event, connection_on_deadline);
         if (r < 0)
                 return r;
         r = gateway_new(&role->gateway, role);
@@ -129,9 +145,9 @@ SocketRole *socket_role_free(SocketRole *role) {
         if (!role)
                 return NULL;
         role->draining = false; /* the process ends already */
-        web_server_free(role->server); /* with it all sessions */
+        web_server_free(role->server); /* with it all connections */
         gateway_free(role->gateway);
-        wheel_done(&role->wheel);
+        timer_wheel_done(&role->timer_wheel);
         for (unsigned i = 0; i < N_CODECS; i++)
                 bytes_unref(role->ping[i]);
         buffer_done(&role->batch_buffer);
@@ -170,16 +186,16 @@ void socket_role_reload(SocketRole *role) {
 }
 
 void socket_role_drain(SocketRole *role) {
-        Session *next;
+        Connection *next;
 
         role->draining = true;
         if (role->server)
                 web_server_stop_accepting(role->server);
-        for (Session *s = TAILQ_FIRST(&role->sessions); s; s = next) {
-                next = TAILQ_NEXT(s, in_role);
-                session_disconnect(s, DISCONNECT_SHUTDOWN);
+        for (Connection *c = TAILQ_FIRST(&role->connections); c; c = next) {
+                next = TAILQ_NEXT(c, in_role);
+                connection_disconnect(c, DISCONNECT_SHUTDOWN);
         }
-        if (role->n_sessions == 0)
+        if (role->n_connections == 0)
                 role_process_stopped(role->process);
 }
 
@@ -188,15 +204,16 @@ const char *socket_role_status(SocketRole *role) {
 
         snprintf(role->status, sizeof(role->status),
                 "%u connections of %u users, %u conversations; %zu of %zu group primaries reached",
-                role->n_sessions, HASH_COUNT(role->users), HASH_COUNT(role->channels), n_connected, n_links);
+                role->n_connections, HASH_COUNT(role->users), HASH_COUNT(role->channels), n_connected,
+                n_links);
         return role->status;
 }
 
 size_t socket_role_statistics(SocketRole *role, BusStatistic *ret, size_t max) {
         const SocketStatistics *s = &role->statistics;
         const BusStatistic all[] = {
-                {"connections", role->n_sessions},
-                {"connections_signed_in", role->n_connected},
+                {"connections", role->n_connections},
+                {"connections_signed_in", role->n_signed_in},
                 {"connections_total", s->connections_total},
                 {"users", HASH_COUNT(role->users)},
                 {"conversations", HASH_COUNT(role->channels)},

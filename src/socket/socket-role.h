@@ -1,36 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The state of the socket role's process: all connections, users and channels of this gateway. Nothing of it
- * must survive: clients and group primaries rebuild it. */
+/* The socket role as a whole: the WebSocket server, the connections on it, the gateway to the group
+ * primaries. */
 
-#include "service/role.h"
-#include "service/token.h"
-#include "socket/gateway.h"
-#include "socket/session.h"
-
-typedef struct SocketStatistics {
-        uint64_t connections_total, commands, refusals, deliveries, slow, gaps, reattached;
-} SocketStatistics;
-
-struct SocketRole {
-        RoleProcess *process;
-        const Conf *conf;
-        TokenKey *key;
-        WebServer *server; /* NULL in tests */
-        Gateway *gateway;
-        SessionList sessions;
-        unsigned n_sessions, n_connected;
-        User *users; /* by id */
-        Channel *channels; /* by conversation */
-        Wheel wheel;
-        Session *batch; /* the session whose replies are being collected */
-        Buffer batch_buffer;
-        Bytes *ping[N_CODECS];
-        bool draining;
-        SocketStatistics statistics;
-        char status[128];
-};
+#include "socket/role-state.h"
 
 /* Takes the key. */
 int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key);

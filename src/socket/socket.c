@@ -3,6 +3,7 @@
 /* stonechat-socket: the program. */
 
 #include "service/role-web.h"
+#include "socket/gateway/gateway.h"
 #include "socket/socket-role.h"
 
 static int start(RoleProcess *process, void **ret) {

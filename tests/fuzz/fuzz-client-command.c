@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 client_gone(socket);
                 socket = client_connected("ann", "s1", "c1", 4);
                 if (data[0] & 1)
-                        ((Session *) websocket_get_userdata(socket))->codec_known = false;
+                        ((Connection *) websocket_get_userdata(socket))->codec_known = false;
         }
         client_send(socket, data + 1, size - 1, data[0] & 1);
         if (data[0] & 2)

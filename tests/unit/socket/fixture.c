@@ -231,24 +231,24 @@ void set_routes(const char *first, const char *second) {
         fake_routes[0] =
                 (Route){.first_shard = 0, .last_shard = second ? 127 : 255, .address = (char *) first};
         fake_routes[1] = (Route){.first_shard = 128, .last_shard = 255, .address = (char *) second};
-        n_fake_routes = second ? 2 : 1;
+        n_fake_routes = second ? 2 : first ? 1 : 0;
 }
 
 /* --- the client's side --- */
 
 WebSocket *client_open(void) {
         WebSocket *socket = new0(WebSocket, 1);
-        Session *session;
+        Connection *connection;
 
         TAILQ_INIT(&socket->sent);
         LIST_INSERT_HEAD(&sockets, socket, entry);
-        assert_int_equal(session_new(&session, fake_role, socket), 0);
-        socket->userdata = session;
+        assert_int_equal(connection_new(&connection, fake_role, socket), 0);
+        socket->userdata = connection;
         return socket;
 }
 
 void client_send(WebSocket *socket, const void *data, size_t size, bool binary) {
-        session_receive(socket->userdata, data, size, binary);
+        connection_receive(socket->userdata, data, size, binary);
 }
 
 static void unquote(char *s) {
@@ -328,7 +328,7 @@ unsigned client_close_code(const WebSocket *socket) {
 }
 
 const char *client_id(const WebSocket *socket) {
-        return ((Session *) socket->userdata)->client;
+        return ((Connection *) socket->userdata)->client;
 }
 
 void client_set_queued(WebSocket *socket, size_t size) {
@@ -336,7 +336,7 @@ void client_set_queued(WebSocket *socket, size_t size) {
 }
 
 void client_gone(WebSocket *socket) {
-        session_free(socket->userdata);
+        connection_free(socket->userdata);
         while (!TAILQ_EMPTY(&socket->sent))
                 bytes_unref(client_take(socket));
         LIST_REMOVE(socket, entry);

@@ -12,7 +12,9 @@
 
 #include <cmocka.h>
 
-#include "socket/gateway-private.h"
+#include "socket/channel/channel.h"
+#include "socket/connection/receive.h"
+#include "socket/gateway/gateway.h"
 #include "socket/socket-role.h"
 #include "stonechat/v1/conversations.pb-c.h"
 #include "stonechat/v1/internal.pb-c.h"

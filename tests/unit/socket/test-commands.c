@@ -30,7 +30,7 @@ static void test_connect(void **state) {
                 "'c1':{'recoverable':true,'epoch':'e1','offset':7,'positioned':true},"
                 "'#ann':{'recoverable':true,'epoch':'e2','positioned':true}},'ping':25,'pong':true}}",
                 client_id(a), STONECHAT_VERSION);
-        assert_int_equal(fake_role->n_connected, 1);
+        assert_int_equal(fake_role->n_signed_in, 1);
         assert_closed(a, 0);
 }
 
@@ -92,7 +92,7 @@ static void test_connect_fails_and_is_repeated(void **state) {
         client_say(a, "{'id':1,'connect':{'token':'%s'}}", token);
         fail_check(ERROR_UNAVAILABLE);
         assert_error(a, 1, 100, "unavailable");
-        assert_null(user_find(fake_role, "ann"));
+        assert_null(connected_user_find(fake_role, "ann"));
         client_say(a, "{'id':2,'connect':{'token':'%s'}}", token);
         answer_check(true);
         refuse(next_request(), ERROR_TIMEOUT);
@@ -102,7 +102,7 @@ static void test_connect_fails_and_is_repeated(void **state) {
         answer_check(true);
         answer_attach(next_request(), NULL, 0);
         assert_non_null(client_hear(a));
-        assert_int_equal(fake_role->n_connected, 1);
+        assert_int_equal(fake_role->n_signed_in, 1);
 }
 
 static void test_connection_limit(void **state) {

@@ -92,16 +92,16 @@ static void test_held_deliveries_are_merged(void **state) {
         push_message("c1", 7);
         push_message("c2", 1); /* none of this user's */
         push_message("c1", 8);
-        assert_int_equal(fake_role->gateway->n_held, 4);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 4);
         answer_attach(request, &(FakeSubscription){"c1", "e", 6}, 1);
         assert_non_null(client_hear(a));
         assert_message(a, "c1", 7);
         assert_message(a, "c1", 8);
         assert_hears_nothing(a);
-        assert_int_equal(fake_role->gateway->n_held, 0);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 0);
         push_message("c1", 9);
         assert_message(a, "c1", 9);
-        assert_int_equal(fake_role->gateway->n_held, 0);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 0);
 }
 
 static void test_held_with_a_gap(void **state) {
@@ -112,7 +112,7 @@ static void test_held_with_a_gap(void **state) {
         answer_attach(request, &(FakeSubscription){"c1", "e", 6}, 1);
         assert_non_null(client_hear(a));
         assert_closed(a, 3010);
-        assert_int_equal(fake_role->gateway->n_held, 0);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 0);
 }
 
 static void test_held_for_several(void **state) {
@@ -125,12 +125,12 @@ static void test_held_for_several(void **state) {
         answer_attach(second, &(FakeSubscription){"c1", "e", 7}, 1);
         assert_non_null(client_hear(b));
         assert_message(b, "c1", 8);
-        assert_int_equal(fake_role->gateway->n_held, 2);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 2);
         answer_attach(first, &(FakeSubscription){"c1", "e", 6}, 1);
         assert_non_null(client_hear(a));
         assert_message(a, "c1", 7);
         assert_message(a, "c1", 8);
-        assert_int_equal(fake_role->gateway->n_held, 0);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 0);
 }
 
 static void test_nothing_is_held_for_one_that_left(void **state) {
@@ -142,7 +142,7 @@ static void test_nothing_is_held_for_one_that_left(void **state) {
         client_gone(a);
         answer_attach(request, &(FakeSubscription){"c1", "e", 6}, 1);
         assert_detaches(id);
-        assert_int_equal(fake_role->gateway->n_held, 0);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 0);
 }
 
 static void test_too_much_held(void **state) {
@@ -151,7 +151,7 @@ static void test_too_much_held(void **state) {
 
         for (unsigned i = 0; i <= 65536; i++)
                 push_message("c1", i + 1);
-        assert_int_equal(fake_role->gateway->n_held, 0);
+        assert_int_equal(fake_role->gateway->push_buffer.n, 0);
         answer_attach(request, &(FakeSubscription){"c1", "e", 6}, 1);
         assert_error(a, 1, 1003, "overloaded");
         assert_null(channel_find(fake_role, "c1"));
@@ -336,6 +336,51 @@ static void test_reattach_refused(void **state) {
         assert_closed(a, 3004);
 }
 
+static void test_reattach_of_an_ended_session(void **state) {
+        WebSocket *a = client_connected("ann", "s1", "c1", 4);
+
+        link_break();
+        link_restore();
+        refuse(reattach(client_id(a), 4), ERROR_SESSION_REVOKED);
+        assert_closed(a, 3500);
+}
+
+static void test_connect_of_an_ended_session(void **state) {
+        FakeRequest *request;
+        WebSocket *a = begin_connect("ann", &request);
+        _cleanup_free_ char *id = strdup(client_id(a));
+
+        refuse(request, ERROR_SESSION_REVOKED);
+        assert_hears_nothing(a);
+        assert_closed(a, 3500);
+        assert_detaches(id);
+}
+
+/* Whatever else went wrong: the client must not try again with this session. */
+static void test_one_of_two_primaries_knows_that_the_session_ended(void **state) {
+        set_routes("/one", "/two");
+        FakeRequest *first, *second;
+        WebSocket *a = begin_connect("ann", &first);
+
+        second = next_request();
+        refuse(first, ERROR_SESSION_REVOKED);
+        refuse(second, ERROR_TIMEOUT);
+        assert_hears_nothing(a);
+        assert_closed(a, 3500);
+}
+
+/* A group role without routes cannot attach anybody: the client gets an answer all the same. */
+static void test_no_primary(void **state) {
+        _cleanup_free_ char *token = make_token("ann", "s1", 900);
+        WebSocket *a = client_open();
+
+        set_routes(NULL, NULL);
+        client_say(a, "{'id':1,'connect':{'token':'%s'}}", token);
+        answer_check(true);
+        assert_error(a, 1, 1003, "overloaded");
+        assert_closed(a, 0);
+}
+
 static void test_reattach_a_few_at_a_time(void **state) {
         FakeRequest *request;
         unsigned n = 0;
@@ -483,6 +528,10 @@ int main(void) {
                 T(test_reattach_to_another_incarnation),
                 T(test_reattach_with_other_conversations),
                 T(test_reattach_refused),
+                T(test_reattach_of_an_ended_session),
+                T(test_connect_of_an_ended_session),
+                T(test_one_of_two_primaries_knows_that_the_session_ended),
+                T(test_no_primary),
                 T(test_reattach_a_few_at_a_time),
                 T(test_leaving_while_others_reattach),
                 T(test_connecting_survives_a_restart),

@@ -15,7 +15,7 @@ static void test_rate_limit(void **state) {
 
         fake_process->conf->socket_command_rate = 1;
         fake_process->conf->socket_command_burst = 3;
-        ((Session *) websocket_get_userdata(a))->commands = (TokenBucket){};
+        ((Connection *) websocket_get_userdata(a))->command_rate = (TokenBucket){};
         for (unsigned i = 2; i < 5; i++) {
                 client_say(a, "{'id':%u,'ping':{}}", i);
                 assert_hears(a, "{'id':%u,'ping':{}}", i);
@@ -24,7 +24,7 @@ static void test_rate_limit(void **state) {
         assert_error(a, 5, 111, "rate_limited");
         client_say(a, "{'id':6,'publish':{}}"); /* what is wrong anyway counts as well */
         assert_error(a, 6, 111, "rate_limited");
-        for (unsigned i = 0; i < SESSION_MAX_REFUSED && client_close_code(a) == 0; i++) {
+        for (unsigned i = 0; i < CONNECTION_MAX_REFUSED && client_close_code(a) == 0; i++) {
                 client_say(a, "{'id':7,'ping':{}}");
                 while (client_hear(a))
                         ;
@@ -38,8 +38,8 @@ static void test_pongs_that_nobody_asked_for(void **state) {
 
         fake_process->conf->socket_command_rate = 1;
         fake_process->conf->socket_command_burst = 3;
-        ((Session *) websocket_get_userdata(a))->commands = (TokenBucket){};
-        for (unsigned i = 0; i < 3 + SESSION_MAX_REFUSED; i++)
+        ((Connection *) websocket_get_userdata(a))->command_rate = (TokenBucket){};
+        for (unsigned i = 0; i < 3 + CONNECTION_MAX_REFUSED; i++)
                 client_say(a, "{}");
         assert_hears_nothing(a);
         assert_closed(a, 0);
@@ -50,7 +50,7 @@ static void test_pongs_that_nobody_asked_for(void **state) {
 static void test_pending_limit(void **state) {
         WebSocket *a = client_connected("ann", "s1", "c1", 0);
 
-        for (unsigned i = 0; i < SESSION_MAX_PENDING; i++)
+        for (unsigned i = 0; i < CONNECTION_MAX_PENDING; i++)
                 client_say(a, "{'id':%u,'rpc':{'method':'user.me'}}", i + 2);
         assert_hears_nothing(a);
         client_say(a, "{'id':100,'rpc':{'method':'user.me'}}");
@@ -65,7 +65,7 @@ static void test_slow_reader(void **state) {
         WebSocket *a = client_connected("ann", "s1", "c1", 0);
 
         client_set_queued(a, fake_process->conf->socket_max_queue - 10);
-        ((Session *) websocket_get_userdata(a))->allowance = 0;
+        ((Connection *) websocket_get_userdata(a))->allowance = 0;
         push_message("c1", 1);
         assert_closed(a, 3008);
         assert_int_equal(fake_role->statistics.slow, 1);
@@ -75,7 +75,7 @@ static void test_slow_reader(void **state) {
 /* --- time --- */
 
 static void pass(uint32_t seconds) {
-        wheel_advance(&fake_role->wheel, fake_role->wheel.now + seconds);
+        timer_wheel_advance(&fake_role->timer_wheel, fake_role->timer_wheel.now + seconds);
 }
 
 static void test_handshake_deadline(void **state) {
@@ -115,7 +115,7 @@ static void test_expiry(void **state) {
         client_say(a, "{'id':2,'refresh':{'token':'%s'}}", short_lived);
         answer_check(true);
         fake_process->conf->socket_pong_timeout_usec = 600000000;
-        pass(5 + SESSION_EXPIRY_GRACE - 2);
+        pass(5 + CONNECTION_EXPIRY_GRACE - 2);
         assert_closed(a, 0);
         client_say(a, "{'id':3,'refresh':{'token':'%s'}}", token); /* just in time */
         answer_check(true);
@@ -124,9 +124,9 @@ static void test_expiry(void **state) {
         client_say(a, "{'id':4,'refresh':{'token':'%s'}}", short_lived);
         answer_check(true);
         /* wheel time ran ahead of the clock that tokens are counted by */
-        ((Session *) websocket_get_userdata(a))->expires_at = fake_role->wheel.now + 5;
-        session_arm(websocket_get_userdata(a));
-        pass(5 + SESSION_EXPIRY_GRACE + 1);
+        ((Connection *) websocket_get_userdata(a))->expires_at = fake_role->timer_wheel.now + 5;
+        connection_arm(websocket_get_userdata(a));
+        pass(5 + CONNECTION_EXPIRY_GRACE + 1);
         assert_closed(a, 3005);
 }
 

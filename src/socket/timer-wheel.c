@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "socket/wheel.h"
+#include "socket/timer-wheel.h"
 
 #include "util/time-util.h"
 
-uint32_t wheel_clock(void) {
+uint32_t timer_wheel_clock(void) {
         return (uint32_t) (boottime_usec() / USEC_PER_SEC);
 }
 
 /* Ticks half-way into each second, so that what is due in a second is found in the next and never too early.
  */
-static int arm(Wheel *wheel) {
+static int arm(TimerWheel *wheel) {
         uint64_t next = ((uint64_t) wheel->now + 1) * USEC_PER_SEC + USEC_PER_SEC / 2;
 
         int r = sd_event_source_set_time(wheel->timer, next);
@@ -19,15 +19,15 @@ static int arm(Wheel *wheel) {
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
-        Wheel *wheel = userdata;
+        TimerWheel *wheel = userdata;
 
-        wheel_advance(wheel, wheel_clock());
+        timer_wheel_advance(wheel, timer_wheel_clock());
         return wheel->n_entries > 0 ? arm(wheel) : 0;
 }
 
-int wheel_init(Wheel *wheel, sd_event *event, void (*due)(WheelEntry *entry, uint32_t now)) {
-        *wheel = (Wheel){.due = due, .now = wheel_clock()};
-        for (unsigned i = 0; i < WHEEL_SLOTS; i++)
+int timer_wheel_init(TimerWheel *wheel, sd_event *event, void (*due)(TimerWheelEntry *entry, uint32_t now)) {
+        *wheel = (TimerWheel){.due = due, .now = timer_wheel_clock()};
+        for (unsigned i = 0; i < TIMER_WHEEL_SLOTS; i++)
                 LIST_INIT(&wheel->slots[i]);
         int r = sd_event_add_time(
                 event, &wheel->timer, CLOCK_BOOTTIME, UINT64_MAX, USEC_PER_SEC / 10, on_tick, wheel);
@@ -36,11 +36,11 @@ int wheel_init(Wheel *wheel, sd_event *event, void (*due)(WheelEntry *entry, uin
         return sd_event_source_set_enabled(wheel->timer, SD_EVENT_OFF);
 }
 
-void wheel_done(Wheel *wheel) {
+void timer_wheel_done(TimerWheel *wheel) {
         wheel->timer = sd_event_source_disable_unref(wheel->timer);
 }
 
-void wheel_remove(Wheel *wheel, WheelEntry *entry) {
+void timer_wheel_remove(TimerWheel *wheel, TimerWheelEntry *entry) {
         if (entry->deadline == 0)
                 return;
         LIST_REMOVE(entry, link);
@@ -48,22 +48,22 @@ void wheel_remove(Wheel *wheel, WheelEntry *entry) {
         wheel->n_entries--;
 }
 
-void wheel_set(Wheel *wheel, WheelEntry *entry, uint32_t deadline) {
-        wheel_remove(wheel, entry);
+void timer_wheel_set(TimerWheel *wheel, TimerWheelEntry *entry, uint32_t deadline) {
+        timer_wheel_remove(wheel, entry);
         if (wheel->n_entries == 0) {
-                wheel->now = MAX(wheel->now, wheel_clock());
+                wheel->now = MAX(wheel->now, timer_wheel_clock());
                 (void) arm(wheel);
         }
         if (deadline <= wheel->now)
                 deadline = wheel->now + 1;
         entry->deadline = deadline;
-        LIST_INSERT_HEAD(&wheel->slots[deadline % WHEEL_SLOTS], entry, link);
+        LIST_INSERT_HEAD(&wheel->slots[deadline % TIMER_WHEEL_SLOTS], entry, link);
         wheel->n_entries++;
 }
 
-static void advance_slot(Wheel *wheel, unsigned slot, uint32_t now) {
-        LIST_HEAD(, WheelEntry) later = LIST_HEAD_INITIALIZER(later);
-        WheelEntry *entry;
+static void advance_slot(TimerWheel *wheel, unsigned slot, uint32_t now) {
+        LIST_HEAD(, TimerWheelEntry) later = LIST_HEAD_INITIALIZER(later);
+        TimerWheelEntry *entry;
 
         /* due() may remove this or other entries and add new ones, so take from the head until only later
          * ones are left. */
@@ -73,7 +73,7 @@ static void advance_slot(Wheel *wheel, unsigned slot, uint32_t now) {
                         LIST_INSERT_HEAD(&later, entry, link);
                         continue;
                 }
-                wheel_remove(wheel, entry);
+                timer_wheel_remove(wheel, entry);
                 wheel->due(entry, now);
         }
         while ((entry = LIST_FIRST(&later))) {
@@ -82,13 +82,13 @@ static void advance_slot(Wheel *wheel, unsigned slot, uint32_t now) {
         }
 }
 
-void wheel_advance(Wheel *wheel, uint32_t now) {
+void timer_wheel_advance(TimerWheel *wheel, uint32_t now) {
         /* After a suspend of the machine one turn over all slots finds everything. */
-        uint32_t from = now - wheel->now > WHEEL_SLOTS ? now - WHEEL_SLOTS : wheel->now;
+        uint32_t from = now - wheel->now > TIMER_WHEEL_SLOTS ? now - TIMER_WHEEL_SLOTS : wheel->now;
 
         if (now <= wheel->now)
                 return;
         wheel->now = now;
         for (uint32_t second = from + 1; second <= now; second++)
-                advance_slot(wheel, second % WHEEL_SLOTS, now);
+                advance_slot(wheel, second % TIMER_WHEEL_SLOTS, now);
 }

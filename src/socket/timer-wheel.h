@@ -12,31 +12,31 @@
 
 #include "util/macro.h"
 
-#define WHEEL_SLOTS 64U /* seconds; later deadlines are looked at once a turn */
+#define TIMER_WHEEL_SLOTS 64U /* seconds; later deadlines are looked at once a turn */
 
-typedef struct WheelEntry WheelEntry;
-struct WheelEntry {
-        LIST_ENTRY(WheelEntry) link;
+typedef struct TimerWheelEntry TimerWheelEntry;
+struct TimerWheelEntry {
+        LIST_ENTRY(TimerWheelEntry) link;
         uint32_t deadline; /* 0: not in the wheel */
 };
 
-typedef struct Wheel {
-        LIST_HEAD(, WheelEntry) slots[WHEEL_SLOTS];
+typedef struct TimerWheel {
+        LIST_HEAD(, TimerWheelEntry) slots[TIMER_WHEEL_SLOTS];
         sd_event_source *timer;
         uint32_t now; /* the second that was handled last */
         unsigned n_entries;
-        void (*due)(WheelEntry *entry, uint32_t now);
-} Wheel;
+        void (*due)(TimerWheelEntry *entry, uint32_t now);
+} TimerWheel;
 
-int wheel_init(Wheel *wheel, sd_event *event, void (*due)(WheelEntry *entry, uint32_t now));
-void wheel_done(Wheel *wheel);
+int timer_wheel_init(TimerWheel *wheel, sd_event *event, void (*due)(TimerWheelEntry *entry, uint32_t now));
+void timer_wheel_done(TimerWheel *wheel);
 
 /* Seconds of CLOCK_BOOTTIME: the wheel's time. */
-uint32_t wheel_clock(void);
+uint32_t timer_wheel_clock(void);
 
 /* Sets or moves the deadline; one that has passed is due with the next tick. */
-void wheel_set(Wheel *wheel, WheelEntry *entry, uint32_t deadline);
-void wheel_remove(Wheel *wheel, WheelEntry *entry);
+void timer_wheel_set(TimerWheel *wheel, TimerWheelEntry *entry, uint32_t deadline);
+void timer_wheel_remove(TimerWheel *wheel, TimerWheelEntry *entry);
 
 /* Handles everything that is due by `now`; what the timer does. */
-void wheel_advance(Wheel *wheel, uint32_t now);
+void timer_wheel_advance(TimerWheel *wheel, uint32_t now);

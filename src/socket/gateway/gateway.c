@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "socket/gateway-private.h"
+#include "socket/gateway/gateway.h"
 
 #include "schema-tables.h"
+#include "socket/gateway/attachment.h"
+#include "socket/gateway/push.h"
+#include "socket/gateway/reattach.h"
 #include "util/string-util.h"
-
-/* Memory of one push when unpacked: a message of 64 KiB and its structs, with room to spare. */
-#define PUSH_ARENA_LIMIT (1U << 20)
 
 int gateway_new(Gateway **ret, SocketRole *role) {
         Gateway *gateway = new0(Gateway, 1);
@@ -14,7 +14,7 @@ int gateway_new(Gateway **ret, SocketRole *role) {
         gateway->role = role;
         LIST_INIT(&gateway->links);
         TAILQ_INIT(&gateway->attachments);
-        TAILQ_INIT(&gateway->held);
+        push_buffer_init(&gateway->push_buffer);
         *ret = gateway;
         return 0;
 }
@@ -22,8 +22,8 @@ int gateway_new(Gateway **ret, SocketRole *role) {
 static Link *link_free(Link *link) {
         if (!link)
                 return NULL;
-        link->next = NULL;
-        link_lost(link, true);
+        link_reattach_stop(link);
+        attachments_link_lost(link, true);
         rpc_client_free(link->client);
         free(link->address);
         free(link);
@@ -42,13 +42,9 @@ Gateway *gateway_free(Gateway *gateway) {
                 return NULL;
         while (!LIST_EMPTY(&gateway->links))
                 gateway_remove_link(gateway, LIST_FIRST(&gateway->links));
-        assert_se(TAILQ_EMPTY(&gateway->attachments) && TAILQ_EMPTY(&gateway->held));
+        assert_se(TAILQ_EMPTY(&gateway->attachments) && gateway->push_buffer.n == 0);
         free(gateway);
         return NULL;
-}
-
-uint64_t gateway_serial(const Gateway *gateway) {
-        return gateway->serial;
 }
 
 size_t gateway_n_links(const Gateway *gateway, size_t *ret_connected) {
@@ -60,75 +56,13 @@ size_t gateway_n_links(const Gateway *gateway, size_t *ret_connected) {
         return gateway->n_links;
 }
 
-/* --- pushes --- */
-
-static void handle_deliver(Gateway *gateway, const RpcMessage *message, const Sc__Deliver *deliver) {
-        Channel *channel = channel_find(gateway->role, deliver->conversation);
-        _cleanup_(delivery_unrefp) Delivery *delivery = NULL;
-        bool hold = !TAILQ_EMPTY(&gateway->attachments);
-
-        if (!deliver->update || (!channel && !hold))
-                return;
-        int r = delivery_new(&delivery, deliver->conversation, deliver->update);
-        if (r < 0) {
-                /* Nothing is lost: the next one shows the gap. */
-                log_error_errno(r, "Failed to take a delivery: %m");
-                return;
-        }
-        if (hold && delivery->seq > 0)
-                gateway_hold_delivery(gateway, delivery);
-        unsigned n = channel ? channel_deliver(gateway->role, channel, delivery) : 0;
-        log_trace(message->trace, (.conversation = deliver->conversation), "Delivered to %u connections", n);
-}
-
-static void handle_membership(
-        Gateway *gateway, const RpcMessage *message, const Sc__MembershipChanged *change) {
-        User *user = user_find(gateway->role, change->user);
-        Session *next;
-
-        if (!user || !change->subscription)
-                return;
-        if (!TAILQ_EMPTY(&gateway->attachments))
-                gateway_hold_membership(gateway, message->payload, message->payload_size);
-        for (Session *s = TAILQ_FIRST(&user->sessions); s; s = next) {
-                next = TAILQ_NEXT(s, in_user);
-                if (s->state == SESSION_CONNECTED)
-                        (void) session_apply_membership(s, change);
-        }
-}
+/* --- links --- */
 
 static void on_push(const RpcMessage *message, void *userdata) {
-        Gateway *gateway = ((Link *) userdata)->gateway;
-        const ProtobufCMessageDescriptor *descriptor;
-        _cleanup_arena_ Arena arena;
-        ProtobufCMessage *push;
+        Link *link = userdata;
 
-        if (streq(message->method, "deliver"))
-                descriptor = &sc__deliver__descriptor;
-        else if (streq(message->method, "membership"))
-                descriptor = &sc__membership_changed__descriptor;
-        else if (streq(message->method, "kick"))
-                descriptor = &sc__kick__descriptor;
-        else
-                return; /* of a newer group role */
-        arena_init(&arena, PUSH_ARENA_LIMIT);
-        int r = arena_unpack(&arena, descriptor, message->payload, message->payload_size, &push);
-        if (r < 0) {
-                log_error_errno(r, "Failed to read a push of the group role: %m");
-                return;
-        }
-        gateway->serial++;
-        if (descriptor == &sc__deliver__descriptor)
-                handle_deliver(gateway, message, (const Sc__Deliver *) push);
-        else if (descriptor == &sc__membership_changed__descriptor)
-                handle_membership(gateway, message, (const Sc__MembershipChanged *) push);
-        else {
-                const Sc__Kick *kick = (const Sc__Kick *) push;
-                user_kick(gateway->role, kick->user, kick->session);
-        }
+        gateway_handle_push(link->gateway, message);
 }
-
-/* --- links --- */
 
 static void on_connect(void *userdata) {
         Link *link = userdata;
@@ -142,8 +76,8 @@ static void on_disconnect(void *userdata) {
         Link *link = userdata;
 
         log_warning("Lost the group primary at %s, connecting again.", link->address);
-        link->next = NULL;
-        link_lost(link, false);
+        link_reattach_stop(link);
+        attachments_link_lost(link, false);
         role_process_changed(link->gateway->role->process);
 }
 
@@ -177,8 +111,8 @@ static Link *find_link(const Gateway *gateway, const char *address) {
         return NULL;
 }
 
-/* What of the routes goes to this address, as one number (FNV-1a). */
-static uint64_t fingerprint(const Route *routes, size_t n_routes, const char *address) {
+/* A hash (FNV-1a) of the shards that the routes give to this address, and of their epochs. */
+static uint64_t hash_shards(const Route *routes, size_t n_routes, const char *address) {
         uint64_t hash = 0xcbf29ce484222325U;
 
         FOREACH_ARRAY(route, routes, n_routes) {
@@ -193,20 +127,20 @@ static uint64_t fingerprint(const Route *routes, size_t n_routes, const char *ad
 
 static int ensure_link(Gateway *gateway, const Route *routes, size_t n_routes, const char *address) {
         Link *link = find_link(gateway, address);
-        uint64_t table = fingerprint(routes, n_routes, address);
+        uint64_t shards_hash = hash_shards(routes, n_routes, address);
 
         if (link) {
-                if (link->table != table && rpc_client_is_connected(link->client))
+                if (link->shards_hash != shards_hash && rpc_client_is_connected(link->client))
                         link_reattach(link); /* it may have other conversations now */
-                link->table = table;
-                link->wanted = true;
+                link->shards_hash = shards_hash;
+                link->in_routes = true;
                 return 0;
         }
         int r = link_new(&link, gateway, address);
         if (r < 0)
                 return r;
-        link->table = table;
-        link->wanted = true;
+        link->shards_hash = shards_hash;
+        link->in_routes = true;
         LIST_INSERT_HEAD(&gateway->links, link, in_gateway);
         gateway->n_links++;
         return 0;
@@ -218,7 +152,7 @@ static int update_links(Gateway *gateway) {
         Link *link, *next;
 
         LIST_FOREACH(link, &gateway->links, in_gateway)
-                link->wanted = false;
+                link->in_routes = false;
         FOREACH_ARRAY(route, routes, n_routes) {
                 int r = ensure_link(gateway, routes, n_routes, route->address);
                 if (r < 0)
@@ -226,17 +160,54 @@ static int update_links(Gateway *gateway) {
         }
         for (link = LIST_FIRST(&gateway->links); link; link = next) {
                 next = LIST_NEXT(link, in_gateway);
-                if (!link->wanted)
+                if (!link->in_routes)
                         gateway_remove_link(gateway, link);
         }
         return 0;
 }
 
-int gateway_ensure_links(Gateway *gateway) {
-        return gateway->n_links > 0 ? 0 : update_links(gateway);
+int gateway_update_routes(Gateway *gateway) {
+        /* Before the first client there are no links, so that no group role is started. */
+        return gateway->n_links > 0 ? update_links(gateway) : 0;
 }
 
-int gateway_update_routes(Gateway *gateway) {
-        /* Without clients nothing is started on their account. */
-        return gateway->n_links > 0 ? update_links(gateway) : 0;
+/* --- attaching --- */
+
+static void on_attached(Attachment *attachment) {
+        Connection *connection = attachment->connection;
+        Sc__AttachResponse *responses[LINKS_MAX];
+
+        if (!connection)
+                return;
+        if (attachment->overflowed && attachment->failure == ERROR_NONE)
+                attachment->failure = ERROR_OVERLOADED;
+        for (unsigned i = 0; i < attachment->n_requests; i++)
+                responses[i] = attachment->requests[i].response;
+        attachment->attached(
+                connection, attachment->failure, attachment->detail, responses, attachment->n_requests);
+        if (connection->state == CONNECTION_CONNECTED)
+                push_buffer_replay(&attachment->gateway->push_buffer, connection, attachment->serial);
+}
+
+int gateway_attach(Gateway *gateway, Connection *connection, Sc__Position **positions, size_t n_positions,
+        GatewayAttached attached) {
+        Attachment *attachment;
+
+        int r = gateway->n_links > 0 ? 0 : update_links(gateway);
+        if (r < 0)
+                return r;
+        r = attachment_new(&attachment, gateway, connection, NULL, positions, n_positions, on_attached);
+        if (r < 0)
+                return r;
+        attachment->attached = attached;
+        connection->attached_serial = attachment->serial;
+        return 0;
+}
+
+void gateway_detach(Gateway *gateway, Connection *connection) {
+        Link *link;
+
+        LIST_FOREACH(link, &gateway->links, in_gateway)
+                link_reattach_skip(link, connection);
+        connection_detach(gateway, connection);
 }

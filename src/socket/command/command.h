@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The commands of the client protocol, each in a file of its own: connect and refresh (connect.c), rpc and
+ * publish (rpc.c), history, presence; those that need no other role here. */
+
+#include "socket/connection/connection.h"
+
+/* See ConnectionHandlers.on_command. */
+void command_handle(Connection *connection, const Client__Command *command, json_t *data);
+
+/* The connection ends: nothing that is under way answers it. */
+void command_abandon(Connection *connection);

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* One client connection: where it stands in the protocol, what it is subscribed to, what it waits for.
+ *
+ *      OPEN ──connect command──▶ CONNECTING ──token, session, attached──▶ CONNECTED
+ *       │ ▲                        │     │                                    │
+ *       │ └── refused, may retry ──┘     │                                    │
+ *       └────────────────────────────────┴── any end ──▶ CLOSING ◀────────────┘
+ *
+ * It is owned by its WebSocket: made when that opens, freed when that has closed. There are very many of
+ * them, so an idle one has no timer and no buffer of its own. A connection that is CLOSING does nothing
+ * more; functions that may disconnect say so by -ECONNRESET. Receiving is in receive.h. */
+
+#include <sys/queue.h>
+
+#include "socket/connection/user.h"
+#include "socket/protocol.h"
+#include "socket/role-state.h"
+#include "util/id.h"
+#include "util/token-bucket.h"
+
+typedef struct Subscription Subscription;
+typedef struct PendingCommand PendingCommand;
+typedef struct ConnectCommand ConnectCommand;
+typedef struct Attachment Attachment;
+
+typedef LIST_HEAD(SubscriptionList, Subscription) SubscriptionList;
+
+typedef enum ConnectionState {
+        CONNECTION_OPEN,
+        CONNECTION_CONNECTING,
+        CONNECTION_CONNECTED,
+        CONNECTION_CLOSING,
+} ConnectionState;
+
+/* Commands of one connection that wait for their answer; one more is refused. */
+#define CONNECTION_MAX_PENDING 64U
+/* Commands refused one after the other for coming too fast, before the connection ends. */
+#define CONNECTION_MAX_REFUSED 100U
+/* Bytes of a reply; the client has to ask for less at a time. */
+#define CONNECTION_MAX_REPLY (8U << 20)
+/* Seconds that a connection outlives its token, so that a refresh under way can arrive. */
+#define CONNECTION_EXPIRY_GRACE 25U
+
+struct Connection {
+        SocketRole *role;
+        WebSocket *socket;
+        ConnectedUser *user; /* NULL until its token was verified, and when CLOSING */
+        char *identity; /* session id, NUL, device, NUL */
+        ConnectCommand *connect_command; /* connect or refresh, under way; NULL: none */
+        Buffer *deferred; /* commands that came behind connect, until it is answered */
+        TAILQ_ENTRY(Connection) in_user, in_role;
+        SubscriptionList subscriptions;
+        LIST_HEAD(, PendingCommand) pending;
+        LIST_HEAD(, Attachment) attachments; /* under way */
+        uint64_t attached_serial; /* role->serial when it was first attached; 0: never */
+        TimerWheelEntry deadline; /* the next of the times below */
+        TokenBucket command_rate;
+        uint32_t allowance; /* size of the message that was queued when nothing else was */
+        uint32_t ping_at, pong_by, expires_at; /* timer_wheel_clock(); 0: none */
+        uint16_t n_pending, n_refused; /* refused by the rate limit one after the other */
+        uint8_t state, codec;
+        bool codec_known;
+        char client[UUID_TEXT_SIZE]; /* the id of this connection */
+};
+
+int connection_new(Connection **ret, SocketRole *role, WebSocket *socket);
+/* The WebSocket is gone. */
+Connection *connection_free(Connection *connection);
+DEFINE_CLEANUP(Connection *, connection_free);
+
+/* --- who it is --- */
+
+/* Of the token; both are copied. -EUSERS: the user has as many connections as he may have. -ENOMEM. */
+int connection_set_identity(Connection *connection, const TokenClaims *claims);
+/* "" before. */
+const char *connection_user(const Connection *connection);
+static inline const char *connection_session(const Connection *connection) {
+        return connection->identity ?: "";
+}
+static inline const char *connection_device(const Connection *connection) {
+        return connection->identity ? connection->identity + strlen(connection->identity) + 1 : "";
+}
+
+/* --- states --- */
+
+/* From CONNECTING back to OPEN: the connect command failed and may be repeated, with any token. */
+void connection_reopen(Connection *connection);
+/* Ends the connection; harmless when that was done before. */
+void connection_disconnect(Connection *connection, Disconnect why);
+
+/* --- deadlines --- */
+
+/* A deadline of the connection has changed: arms the timer for the nearest. */
+void connection_arm(Connection *connection);
+/* What the timer wheel calls: of the connect command, ping, pong or token. */
+void connection_on_deadline(TimerWheelEntry *entry, uint32_t now);
+
+/* --- sending --- */
+
+/* Queues a whole message. -ECONNRESET: the connection was or is now disconnected. */
+int connection_send(Connection *connection, Bytes *message);
+/* Queues a reply, or holds it back for the others of the same batch. -ECONNRESET as above. */
+int connection_reply(Connection *connection, const Client__Reply *reply);
+/* Replies between the two become one message. Not nested; one connection at a time. */
+void connection_batch_begin(Connection *connection);
+void connection_batch_end(Connection *connection);
+/* Answers a command with an error: the code's name, a colon and the detail, if there is one. */
+void connection_reply_error(Connection *connection, uint32_t id, ProtocolError error, const char *detail);
