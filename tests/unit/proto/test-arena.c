@@ -114,11 +114,40 @@ static void test_amplification(void **state) {
         assert_true(arena.used <= arena.limit);
 }
 
+/* What was allocated in one arena stays where it is in the other, whichever of them has anything. */
+static void test_adopt(void **state) {
+        for (unsigned n_to = 0; n_to < 3; n_to++)
+                for (unsigned n_from = 0; n_from < 40; n_from += 13) {
+                        _cleanup_arena_ Arena to = {}, from = {};
+                        char *kept[3], *moved[40];
+
+                        arena_init(&to, 5000);
+                        arena_init(&from, SIZE_MAX);
+                        for (unsigned i = 0; i < n_to; i++)
+                                assert_non_null(kept[i] = arena_printf(&to, "%0*u", 300, i));
+                        for (unsigned i = 0; i < n_from; i++)
+                                assert_non_null(
+                                        moved[i] = arena_printf(&from, "%0*u", 50 + (int) i * 300, i));
+                        arena_adopt(&to, &from);
+                        assert_null(from.blocks);
+                        assert_int_equal(from.used, 0);
+                        arena_adopt(&to, &from); /* nothing */
+                        assert_non_null(arena_printf(&from, "again"));
+                        assert_non_null(arena_printf(&to, "%0*u", 2000, 5)); /* its limit is its own */
+                        arena_adopt(&to, &from);
+                        for (unsigned i = 0; i < n_to; i++)
+                                assert_int_equal(strtoul(kept[i], NULL, 10), i);
+                        for (unsigned i = 0; i < n_from; i++)
+                                assert_int_equal(strtoul(moved[i], NULL, 10), i);
+                }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_alignment),
                 cmocka_unit_test(test_no_overlap),
                 cmocka_unit_test(test_limit),
+                cmocka_unit_test(test_adopt),
                 cmocka_unit_test(test_strings),
                 cmocka_unit_test(test_unpack),
                 cmocka_unit_test(test_amplification),
