@@ -193,7 +193,6 @@ size_t api_statistics(BusStatistic *ret, size_t max, void *userdata) {
         n += rest_statistics(role->rest, ret + n, max - n);
         n += store_role_statistics(api->store, ret + n, max - n);
         n += intents_statistics(api->intents, ret + n, max - n);
-        n += dispatcher_statistics(api->dispatcher, ret + n, max - n);
         return n;
 }
 
