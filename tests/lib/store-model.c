@@ -60,9 +60,14 @@ struct Backend {
         bool dead; /* the process died: nothing reaches the disk any more */
 };
 
-static BackendClass classes[MAX_KINDS];
-static size_t n_classes;
-static Model *used_model;
+/* Which model is opened by a kind. */
+typedef struct Use {
+        BackendClass class;
+        Model *model;
+} Use;
+
+static Use uses[MAX_KINDS];
+static size_t n_uses;
 
 Model *model_new(uint64_t seed) {
         Model *model = new0(Model, 1);
@@ -91,8 +96,9 @@ Model *model_free(Model *model) {
                 free(d->name);
                 disk_free(d->disk);
         }
-        if (used_model == model)
-                used_model = NULL;
+        FOREACH_ARRAY(use, uses, n_uses)
+                if (use->model == model)
+                        use->model = NULL;
         free(model);
         return NULL;
 }
@@ -386,16 +392,24 @@ static int on_soon(_unused_ sd_event_source *source, void *userdata) {
 
 /* --- the back end --- */
 
+static Use *find_use(const char *kind) {
+        FOREACH_ARRAY(use, uses, n_uses)
+                if (streq(use->class.kind, kind))
+                        return use;
+        return NULL;
+}
+
 static int open_backend(Backend **ret, Store *store, sd_event *event, const StoreConfig *config) {
+        const Use *use = find_use(config->kind);
         Backend *b = new0(Backend, 1);
 
-        if (!used_model)
-                return -ENOPKG;
-        assert_se(b);
-        *b = (Backend){.model = used_model,
+        assert_se(b && use && use->model);
+        *b = (Backend){
+                .model = use->model,
                 .store = store,
                 .event = sd_event_ref(event),
-                .disk = get_disk(used_model, config->name ?: "")};
+                .disk = get_disk(use->model, config->name),
+        };
         TAILQ_INIT(&b->tasks);
         TAILQ_INSERT_TAIL(&b->model->backends, b, link);
         b->model->crashed = false;
@@ -453,20 +467,22 @@ static bool is_connected(Backend *b) {
 }
 
 void model_use(Model *model, const char *kind) {
-        used_model = model;
-        FOREACH_ARRAY(class, classes, n_classes)
-                if (streq(class->kind, kind))
-                        return;
-        assert_se(n_classes < MAX_KINDS);
-        classes[n_classes] = (BackendClass){
-                .kind = kind,
-                .open = open_backend,
-                .close = close_backend,
-                .submit = submit,
-                .is_alive = is_alive,
-                .is_connected = is_connected,
-        };
-        store_register_backend(&classes[n_classes++]);
+        Use *use = find_use(kind);
+
+        if (!use) {
+                assert_se(n_uses < MAX_KINDS);
+                use = &uses[n_uses++];
+                use->class = (BackendClass){
+                        .kind = kind,
+                        .open = open_backend,
+                        .close = close_backend,
+                        .submit = submit,
+                        .is_alive = is_alive,
+                        .is_connected = is_connected,
+                };
+                store_register_backend(&use->class);
+        }
+        use->model = model;
 }
 
 /* --- what tests do to it --- */

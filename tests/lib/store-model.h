@@ -40,7 +40,7 @@ Model *model_new(uint64_t seed);
 Model *model_free(Model *model);
 DEFINE_CLEANUP(Model *, model_free);
 
-/* store_open() with this kind, "model" or that of another back end, opens this model from now on. */
+/* store_open() with this kind (a constant), "model" or that of another back end, opens this model from now on. */
 void model_use(Model *model, const char *kind);
 
 /* None at first. */
