@@ -10,6 +10,8 @@
 
 #include "util/string-util.h"
 
+extern const BackendClass store_backend_class; /* SQLite, which is linked into the test */
+
 #define ARENA_LIMIT (16U << 20)
 
 static ProtobufCMessage *copy(const ProtobufCMessage *message) {
@@ -38,21 +40,16 @@ static void push(void *gateway, const char *method, const Trace *trace, const vo
                 (Push){gateway, method, protobuf_c_message_unpack(descriptor, NULL, size, payload)};
 }
 
-static int find_user(const char *user, const Trace *trace, const Sc__Caller *caller, CallDone done,
-        void *done_userdata, void *userdata) {
+static int check_user(Call *call, const char *user, void *userdata) {
         Fixture *f = userdata;
-        Sc__Profile profile = SC__PROFILE__INIT;
 
         if (f->hold_lookups) {
-                f->held.done = done;
-                f->held.userdata = done_userdata;
-                return 0;
+                f->n_held++;
+                int r = fiber_queue_wait(&f->held, UINT64_MAX);
+                if (r < 0)
+                        return r;
         }
-        if (startswith(user, "nobody"))
-                done(NULL, ERROR_USER_NOT_FOUND, "", NULL, done_userdata);
-        else
-                done(NULL, ERROR_NONE, NULL, &profile.base, done_userdata);
-        return 0;
+        return startswith(user, "nobody") ? call_refuse(call, ERROR_USER_NOT_FOUND, "user") : 0;
 }
 
 static void changed(void *userdata) {
@@ -65,19 +62,39 @@ static void report(const char *problem, void *userdata) {
         fail_msg("%s", problem);
 }
 
-void fixture_open_role(Fixture *f) {
-        char path[128];
+static Store *open_store(Fixture *f) {
+        Store *store;
 
-        snprintf(path, sizeof path, "%s/conversations.db", f->directory);
-        assert_int_equal(
-                group_role_new(&f->role, f->event, f->conf, path,
-                        &(GroupPorts){
-                                .push = push, .find_user = find_user, .changed = changed, .userdata = f}),
+        if (f->model)
+                model_use(f->model, "model");
+        assert_int_equal(store_open(&store, f->event,
+                                 &(StoreConfig){
+                                         .kind = f->model ? "model" : "sqlite",
+                                         .name = "conversations",
+                                         .directory = f->directory,
+                                         .records = group_records,
+                                         .n_readers = 2,
+                                         .batch_operations = 256,
+                                         .max_queued = 65536,
+                                 }),
                 0);
+        return store;
+}
+
+void fixture_open_role(Fixture *f) {
+        const GroupPorts ports = {.push = push, .check_user = check_user, .changed = changed, .userdata = f};
+
+        /* All methods are our own: it needs no routes. */
+        assert_int_equal(dispatcher_new(&f->dispatcher, f->event, NULL, group_methods, 0), 0);
+        assert_int_equal(
+                group_role_new(&f->role, f->event, f->conf, open_store(f), f->dispatcher, &ports), 0);
+        dispatcher_set_role(f->dispatcher, f->role);
 }
 
 void fixture_close_role(Fixture *f) {
+        dispatcher_stop_serving(f->dispatcher);
         f->role = group_role_free(f->role);
+        f->dispatcher = dispatcher_free(f->dispatcher);
 }
 
 void fixture_restart(Fixture *f) {
@@ -85,19 +102,33 @@ void fixture_restart(Fixture *f) {
         fixture_open_role(f);
 }
 
-int fixture_setup(void **state) {
+void fixture_crash(Fixture *f) {
+        model_crash(f->model);
+        fixture_restart(f);
+}
+
+static int setup(void **state, bool model) {
         static const char *const no_directories[] = {NULL};
         Fixture *f = new0(Fixture, 1);
 
-        snprintf(f->directory, sizeof f->directory, "/tmp/test-group-XXXXXX");
+        snprintf(f->directory, sizeof(f->directory), "/tmp/test-group-XXXXXX");
         assert_non_null(mkdtemp(f->directory));
         assert_int_equal(conf_load(&(ConfSource){.dirs = no_directories}, report, NULL, &f->conf), 0);
         assert_true(sd_event_new(&f->event) >= 0);
-        /* All methods are our own: it needs no routes. */
-        assert_int_equal(dispatcher_new(&f->dispatcher, f->event, NULL, group_methods, 0), 0);
+        store_register_backend(&store_backend_class);
+        if (model)
+                f->model = model_new(1);
         fixture_open_role(f);
         *state = f;
         return 0;
+}
+
+int fixture_setup(void **state) {
+        return setup(state, false);
+}
+
+int fixture_setup_model(void **state) {
+        return setup(state, true);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
@@ -107,7 +138,9 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 int fixture_teardown(void **state) {
         Fixture *f = *state;
 
-        fixture_close_role(f);
+        if (f->role)
+                fixture_close_role(f);
+        model_free(f->model);
         for (size_t i = 0; i < f->n_pushes; i++)
                 protobuf_c_message_free_unpacked(f->pushes[i].message, NULL);
         for (size_t i = 0; i < f->n_answers; i++) {
@@ -115,7 +148,6 @@ int fixture_teardown(void **state) {
                 protobuf_c_message_free_unpacked(f->answers[i]->response, NULL);
                 free(f->answers[i]);
         }
-        dispatcher_free(f->dispatcher);
         sd_event_unref(f->event);
         conf_free(f->conf);
         nftw(f->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
@@ -131,14 +163,14 @@ static void on_done(Call *call, Sc__ErrorCode code, const char *detail, const Pr
 
         assert_false(answer->done);
         answer->done = true;
+        answer->call = NULL;
         answer->code = code;
-        snprintf(answer->detail, sizeof answer->detail, "%s", strempty(detail));
+        snprintf(answer->detail, sizeof(answer->detail), "%s", strempty(detail));
         if (response)
                 answer->response = copy(response);
 }
 
-Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gateway, const void *request) {
-        Answer *answer = new0(Answer, 1);
+static Call *new_call(Fixture *f, const MethodInfo *method, const void *request, Answer *answer) {
         Call *call = call_new(method, ARENA_LIMIT, on_done, answer);
         size_t size = protobuf_c_message_get_packed_size(request);
         uint8_t *packed = malloc(size + 1);
@@ -149,11 +181,40 @@ Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gate
         assert_int_equal(
                 arena_unpack(&call->arena, method->request->descriptor, packed, size, &call->request), 0);
         free(packed);
-        call->caller.user = arena_strdup(&call->arena, user);
         call->internal = method->access == ACCESS_INTERNAL;
+        return call;
+}
+
+Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gateway, const void *request) {
+        Answer *answer = new0(Answer, 1);
+        Call *call = new_call(f, method, request, answer);
+
+        call->caller.user = arena_strdup(&call->arena, user);
         call->origin = gateway;
-        dispatcher_set_role(f->dispatcher, f->role);
+        answer->call = call;
         dispatcher_dispatch(f->dispatcher, call);
+        return answer;
+}
+
+Answer *begin_intent(
+        Fixture *f, const MethodInfo *method, const char *source, uint64_t number, const void *request) {
+        Answer *answer = new0(Answer, 1);
+        Call *call = new_call(f, method, request, answer);
+
+        call->intent.source = arena_strdup(&call->arena, source);
+        call->intent.number = number;
+        /* Both methods have the user in front. */
+        call->intent.target =
+                arena_printf(&call->arena, "#%s", ((const Sc__InboxJoinRequest *) request)->user);
+        dispatcher_dispatch(f->dispatcher, call);
+        return answer;
+}
+
+Answer *deliver_intent(
+        Fixture *f, const MethodInfo *method, const char *source, uint64_t number, const void *request) {
+        Answer *answer = begin_intent(f, method, source, number, request);
+
+        finish(f, answer);
         return answer;
 }
 
@@ -163,13 +224,58 @@ void finish(Fixture *f, const Answer *answer) {
         assert_true(answer->done);
 }
 
-void settle(Fixture *f) {
-        StoreStatistics statistics;
+uint64_t statistic(Fixture *f, const char *name) {
+        BusStatistic statistics[64];
+        size_t n = group_role_statistics(f->role, statistics, ELEMENTSOF(statistics));
 
-        /* What goes on without the store goes on at once. */
-        for (store_get_statistics(f->role->store, &statistics); statistics.queued > 0;
-                store_get_statistics(f->role->store, &statistics))
+        for (size_t i = 0; i < n; i++)
+                if (streq(statistics[i].name, name))
+                        return statistics[i].value;
+        fail_msg("there is no statistic %s", name);
+        return 0;
+}
+
+static bool is_busy(Fixture *f) {
+        FiberPoolStatistics fibers;
+
+        fiber_pool_get_statistics(dispatcher_fibers(f->dispatcher), &fibers);
+        return fibers.n_running + fibers.n_queued > 0 || statistic(f, "store_queued") > 0 ||
+               statistic(f, "intents_pending") > 0;
+}
+
+void settle(Fixture *f) {
+        for (unsigned i = 0; is_busy(f); i++) {
+                assert_true(i < 100000);
                 assert_true(sd_event_run(f->event, 1000 * 1000) >= 0);
+        }
+}
+
+void wait_for(Fixture *f, const char *name, uint64_t value) {
+        for (unsigned i = 0; statistic(f, name) < value; i++) {
+                assert_true(i < 100000);
+                assert_true(sd_event_run(f->event, 1000 * 1000) >= 0);
+        }
+}
+
+uint64_t n_reads(Fixture *f) {
+        return statistic(f, "store_reads");
+}
+
+uint64_t n_writes(Fixture *f) {
+        return statistic(f, "store_writes");
+}
+
+void assert_no_pins(Fixture *f) {
+        size_t limit = f->conf->group_cache_conversations;
+        Conversation *conversation;
+
+        /* Whatever is not pinned goes when the next one does. */
+        f->conf->group_cache_conversations = 0;
+        conversation = conversations_get(f->role->conversations, "of-the-test");
+        conversation->state = CONVERSATION_LOADED;
+        conversation_unpin(conversation);
+        assert_int_equal(conversations_n(f->role->conversations), 0);
+        f->conf->group_cache_conversations = limit;
 }
 
 void *ask(Fixture *f, const MethodInfo *method, const char *user, const void *request) {
@@ -251,5 +357,20 @@ size_t delivered(const Fixture *f, const void *gateway, const char *conversation
                         continue;
                 ret[n++] = deliver->update->message;
         }
+        return n;
+}
+
+const Sc__ConversationView *get(Fixture *f, const char *user, const char *conversation) {
+        Sc__ConversationGetRequest request = SC__CONVERSATION_GET_REQUEST__INIT;
+
+        request.conversation = (char *) conversation;
+        return ask(f, &method_conversation_get, user, &request);
+}
+
+size_t n_pushed(const Fixture *f, const void *gateway, const char *method) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < f->n_pushes; i++)
+                n += f->pushes[i].gateway == gateway && streq(f->pushes[i].method, method);
         return n;
 }

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
-#include "group/attach.h"
+#include "group/gateway/attach.h"
 #include "rpc/rpc.h"
 #include "util/string-util.h"
 
@@ -103,7 +103,7 @@ static void test_order_under_load(void **state) {
         for (unsigned i = 0; i < 1000; i++) {
                 char id[16];
 
-                snprintf(id, sizeof id, "m%u", i);
+                snprintf(id, sizeof(id), "m%u", i);
                 Sc__SendRequest request = text_request(conversation, id, id);
                 answers[i] = begin(f, &method_message_send, i % 3 ? "ada" : "bob", NULL, &request);
         }
@@ -297,7 +297,7 @@ static const Sc__Subscription *recover(
         char client[16];
         Sc__Position at = position(conversation, epoch, seq);
 
-        snprintf(client, sizeof client, "r%u", n++);
+        snprintf(client, sizeof(client), "r%u", n++);
         return find_subscription(
                 attach(f, &gateway_1, client, "ada", (Sc__Position *[]){&at}, 1), conversation);
 }
@@ -358,14 +358,14 @@ static void test_recovery_is_bounded(void **state) {
         for (unsigned i = 0; i < 20; i++) {
                 char other[8];
 
-                snprintf(other, sizeof other, "u%u", i);
+                snprintf(other, sizeof(other), "u%u", i);
                 conversations[i] = open_direct(f, "ada", other);
                 for (unsigned k = 0; k < 8; k++)
                         send_text(f, other, conversations[i], "", text);
         }
         const Sc__AttachResponse *first = attach(f, &gateway_1, "c1", "ada", NULL, 0);
         for (unsigned i = 0; i < 20; i++) {
-                snprintf(epochs[i], sizeof epochs[i], "%s",
+                snprintf(epochs[i], sizeof(epochs[i]), "%s",
                         find_subscription(first, conversations[i])->epoch);
                 at[i] = position(conversations[i], epochs[i], 0);
                 positions[i] = &at[i];
@@ -397,7 +397,7 @@ static void test_many(void **state) {
         for (unsigned i = 0; i < 150; i++) {
                 char other[8];
 
-                snprintf(other, sizeof other, "u%u", i);
+                snprintf(other, sizeof(other), "u%u", i);
                 send_text(f, "ada", open_direct(f, "ada", other), "", "hello");
         }
         for (unsigned round = 0; round < 2; round++) {
@@ -405,8 +405,8 @@ static void test_many(void **state) {
                         Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
                         char client[16], user[16];
 
-                        snprintf(client, sizeof client, "c%u-%u", round, i);
-                        snprintf(user, sizeof user, "u%u", i);
+                        snprintf(client, sizeof(client), "c%u-%u", round, i);
+                        snprintf(user, sizeof(user), "u%u", i);
                         request.client = client;
                         request.user = i % 4 == 0 ? (char *) "ada" : user;
                         answers[i] = begin(f, &method_gateway_attach, "", &gateway_1, &request);

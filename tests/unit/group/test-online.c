@@ -5,7 +5,7 @@
 /* cmocka needs the above */
 #include <cmocka.h>
 
-#include "group/online.h"
+#include "group/delivery/online.h"
 #include "util/string-util.h"
 
 static char gateways[ONLINE_MAX_GATEWAYS + 1];
@@ -117,8 +117,8 @@ static void test_forget_gateway(void **state) {
         for (unsigned i = 0; i < 100; i++) {
                 char client[16], user[16];
 
-                snprintf(client, sizeof client, "c%u", i);
-                snprintf(user, sizeof user, "u%u", i / 3);
+                snprintf(client, sizeof(client), "c%u", i);
+                snprintf(user, sizeof(user), "u%u", i / 3);
                 attach(online, client, user, &gateways[i % 2]);
                 online_subscribe(online, user, "x");
                 online_subscribe(online, user, user);
@@ -138,7 +138,7 @@ static void test_too_many_gateways(void **state) {
         char client[16];
 
         for (unsigned i = 0; i < ONLINE_MAX_GATEWAYS; i++) {
-                snprintf(client, sizeof client, "c%u", i);
+                snprintf(client, sizeof(client), "c%u", i);
                 attach(online, client, "ada", &gateways[i]);
         }
         assert_int_equal(
@@ -196,7 +196,7 @@ static bool user_online(const Model *model, int user) {
 static void forget_absent(Model *model) {
         for (int u = 0; u < N_USERS; u++)
                 if (!user_online(model, u))
-                        memset(model->hears[u], 0, sizeof model->hears[u]);
+                        memset(model->hears[u], 0, sizeof(model->hears[u]));
 }
 
 static void check_model(const Online *online, const Model *model) {
@@ -205,7 +205,7 @@ static void check_model(const Online *online, const Model *model) {
                 void *found[ONLINE_MAX_GATEWAYS];
                 char conversation[8];
 
-                snprintf(conversation, sizeof conversation, "k%d", k);
+                snprintf(conversation, sizeof(conversation), "k%d", k);
                 for (int c = 0; c < N_CLIENTS; c++)
                         if (model->gateway[c] >= 0 && model->hears[model->user[c]][k])
                                 expected[model->gateway[c]] = true;
@@ -214,7 +214,7 @@ static void check_model(const Online *online, const Model *model) {
                         assert_false(seen[(char *) found[i] - gateways]);
                         seen[(char *) found[i] - gateways] = true;
                 }
-                assert_memory_equal(expected, seen, sizeof seen);
+                assert_memory_equal(expected, seen, sizeof(seen));
         }
 }
 
@@ -223,9 +223,9 @@ static void random_step(Online *online, Model *model, unsigned random) {
         int conversation = random / 256 % N_CONVERSATIONS;
         char client_id[8], user_id[8], conversation_id[8];
 
-        snprintf(client_id, sizeof client_id, "c%d", client);
-        snprintf(user_id, sizeof user_id, "u%d", user);
-        snprintf(conversation_id, sizeof conversation_id, "k%d", conversation);
+        snprintf(client_id, sizeof(client_id), "c%d", client);
+        snprintf(user_id, sizeof(user_id), "u%d", user);
+        snprintf(conversation_id, sizeof(conversation_id), "k%d", conversation);
         switch (random / 1024 % 8) {
         case 0 ... 2:
                 if (model->gateway[client] >= 0 && model->gateway[client] != gateway) {

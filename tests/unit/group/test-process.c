@@ -50,7 +50,7 @@ typedef struct World {
 static void start_program(World *world) {
         char listen[128];
 
-        snprintf(listen, sizeof listen, "--listen=rpc=%s", world->address);
+        snprintf(listen, sizeof(listen), "--listen=rpc=%s", world->address);
         world->program = fork();
         assert_true(world->program >= 0);
         if (world->program > 0)
@@ -76,8 +76,12 @@ static void end_program(World *world, int number) {
 /* --- the api role: everybody exists --- */
 
 static void on_api_request(RpcRequest *request, const RpcMessage *message, void *userdata) {
-        assert_string_equal(message->method, "user.get");
-        rpc_request_reply(request, "", 0);
+        Sc__AccountCheckResponse response = SC__ACCOUNT_CHECK_RESPONSE__INIT;
+        uint8_t payload[16];
+
+        assert_string_equal(message->method, "account.check");
+        response.exists = true;
+        rpc_request_reply(request, payload, protobuf_c_message_pack(&response.base, payload));
 }
 
 static int start_api(World *world) {
@@ -85,8 +89,8 @@ static int start_api(World *world) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        snprintf(address.sun_path, sizeof address.sun_path, "%s/api.sock", world->directory);
-        assert_int_equal(bind(fd, (struct sockaddr *) &address, sizeof address), 0);
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s/api.sock", world->directory);
+        assert_int_equal(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
         assert_int_equal(listen(fd, 8), 0);
         return rpc_server_new(&world->api, world->event, fd, &handlers, world);
 }
@@ -153,7 +157,7 @@ static void send_next(World *world) {
 
         if (world->n_sent == N_MESSAGES)
                 return;
-        snprintf(id, sizeof id, "m%u", world->n_sent++);
+        snprintf(id, sizeof(id), "m%u", world->n_sent++);
         request.conversation = world->conversation;
         request.client_msg_id = id;
         request.body_case = SC__SEND_REQUEST__BODY_TEXT;
@@ -166,8 +170,8 @@ static void on_opened(
         World *world = userdata;
         Sc__ConversationView *view = unpack(&sc__conversation_view__descriptor, code, payload, size);
 
-        snprintf(world->conversation, sizeof world->conversation, "%s", view->conversation->id);
-        snprintf(world->epoch, sizeof world->epoch, "%s", view->conversation->epoch);
+        snprintf(world->conversation, sizeof(world->conversation), "%s", view->conversation->id);
+        snprintf(world->epoch, sizeof(world->epoch), "%s", view->conversation->epoch);
         sc__conversation_view__free_unpacked(view, NULL);
         world->n_answered++;
 }
@@ -235,9 +239,9 @@ static int setup(void **state) {
         static const RpcClientHandlers gateway_handlers = {.on_push = on_push, .on_connect = on_connect};
         World *world = new0(World, 1);
 
-        snprintf(world->directory, sizeof world->directory, "/tmp/test-group-XXXXXX");
+        snprintf(world->directory, sizeof(world->directory), "/tmp/test-group-XXXXXX");
         assert_non_null(mkdtemp(world->directory));
-        snprintf(world->address, sizeof world->address, "%s/group.sock", world->directory);
+        snprintf(world->address, sizeof(world->address), "%s/group.sock", world->directory);
         assert_true(sd_event_new(&world->event) >= 0);
         assert_int_equal(start_api(world), 0);
         start_program(world);

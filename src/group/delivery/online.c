@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "group/delivery/online.h"
+
+#include <sys/queue.h>
+#define HASH_NONFATAL_OOM 1 /* an element that found no memory has no hh.tbl */
+#include <uthash.h>
+
+#include "util/string-util.h"
+
+/* A set of gateways, each with how often it counts. Small: a host has a handful. */
+typedef struct Counts {
+        struct GatewayCount {
+                void *gateway;
+                unsigned n;
+        } * items;
+        unsigned n, n_allocated;
+} Counts;
+
+typedef struct User User;
+typedef struct Channel Channel;
+
+typedef struct Client {
+        User *user;
+        void *gateway;
+        uint64_t serial;
+        char *device, *session;
+        LIST_ENTRY(Client) of_user;
+        UT_hash_handle hh;
+        char id[];
+} Client;
+
+/* One user in one conversation. */
+typedef struct Subscription {
+        struct SubscriptionKey {
+                User *user;
+                Channel *channel;
+        } key;
+        LIST_ENTRY(Subscription) of_user, of_channel;
+        UT_hash_handle hh;
+} Subscription;
+
+struct User {
+        Counts gateways; /* how many clients on each */
+        LIST_HEAD(, Client) clients;
+        LIST_HEAD(, Subscription) subscriptions;
+        bool complete;
+        UT_hash_handle hh;
+        char id[];
+};
+
+/* A conversation that somebody hears. */
+struct Channel {
+        Counts gateways; /* how many users on each */
+        LIST_HEAD(, Subscription) subscriptions;
+        UT_hash_handle hh;
+        char id[];
+};
+
+struct Online {
+        Client *clients;
+        User *users;
+        Channel *channels;
+        Subscription *subscriptions;
+        Counts gateways; /* how many clients on each */
+        uint64_t last_serial;
+};
+
+/* --- counts --- */
+
+static struct GatewayCount *counts_find(const Counts *counts, const void *gateway) {
+        FOREACH_ARRAY(i, counts->items, counts->n)
+                if (i->gateway == gateway)
+                        return i;
+        return NULL;
+}
+
+/* 1 if the gateway is new in the set. */
+static int counts_add(Counts *counts, void *gateway) {
+        struct GatewayCount *count = counts_find(counts, gateway);
+
+        if (count) {
+                count->n++;
+                return 0;
+        }
+        if (counts->n == counts->n_allocated) {
+                unsigned n = counts->n_allocated > 0 ? counts->n_allocated * 2 : 1;
+                struct GatewayCount *items = reallocarray(counts->items, n, sizeof *items);
+                if (!items)
+                        return -ENOMEM;
+                counts->items = items;
+                counts->n_allocated = n;
+        }
+        counts->items[counts->n++] = (struct GatewayCount){gateway, 1};
+        return 1;
+}
+
+/* True if that was its last. */
+static bool counts_remove(Counts *counts, const void *gateway) {
+        struct GatewayCount *count = counts_find(counts, gateway);
+
+        if (!count || --count->n > 0)
+                return false;
+        *count = counts->items[--counts->n];
+        return true;
+}
+
+static size_t counts_list(const Counts *counts, void **ret) {
+        size_t n = MIN(counts->n, ONLINE_MAX_GATEWAYS);
+
+        for (size_t i = 0; i < n; i++)
+                ret[i] = counts->items[i].gateway;
+        return n;
+}
+
+/* --- users and channels --- */
+
+static User *find_user(const Online *online, const char *id) {
+        User *user;
+        HASH_FIND_STR(online->users, id, user);
+        return user;
+}
+
+static Channel *find_channel(const Online *online, const char *id) {
+        Channel *channel;
+        HASH_FIND_STR(online->channels, id, channel);
+        return channel;
+}
+
+static Client *find_client(const Online *online, const char *id) {
+        Client *client;
+        HASH_FIND_STR(online->clients, id, client);
+        return client;
+}
+
+static void channel_free_if_unheard(Online *online, Channel *channel) {
+        if (!LIST_EMPTY(&channel->subscriptions))
+                return;
+        HASH_DEL(online->channels, channel);
+        free(channel->gateways.items);
+        free(channel);
+}
+
+static void unsubscribe(Online *online, Subscription *subscription) {
+        Channel *channel = subscription->key.channel;
+        User *user = subscription->key.user;
+
+        FOREACH_ARRAY(i, user->gateways.items, user->gateways.n)
+                counts_remove(&channel->gateways, i->gateway);
+        LIST_REMOVE(subscription, of_user);
+        LIST_REMOVE(subscription, of_channel);
+        HASH_DEL(online->subscriptions, subscription);
+        free(subscription);
+
+        channel_free_if_unheard(online, channel);
+}
+
+static void user_free(Online *online, User *user) {
+        while (!LIST_EMPTY(&user->subscriptions))
+                unsubscribe(online, LIST_FIRST(&user->subscriptions));
+        HASH_DEL(online->users, user);
+        free(user->gateways.items);
+        free(user);
+}
+
+static User *get_user(Online *online, const char *id) {
+        size_t size = strlen(id) + 1;
+        User *user = find_user(online, id);
+
+        if (user)
+                return user;
+        user = calloc(1, sizeof *user + size);
+        if (!user)
+                return NULL;
+        memcpy(user->id, id, size);
+        HASH_ADD_STR(online->users, id, user);
+        if (!user->hh.tbl)
+                return mfree(user);
+        return user;
+}
+
+static Channel *get_channel(Online *online, const char *id) {
+        size_t size = strlen(id) + 1;
+        Channel *channel = find_channel(online, id);
+
+        if (channel)
+                return channel;
+        channel = calloc(1, sizeof *channel + size);
+        if (!channel)
+                return NULL;
+        memcpy(channel->id, id, size);
+        HASH_ADD_STR(online->channels, id, channel);
+        if (!channel->hh.tbl)
+                return mfree(channel);
+        return channel;
+}
+
+/* --- clients --- */
+
+/* One that is linked nowhere (any more). */
+static Client *client_destroy(Client *client) {
+        if (!client)
+                return NULL;
+        free(client->device);
+        free(client->session);
+        return mfree(client);
+}
+DEFINE_CLEANUP(Client *, client_destroy);
+
+/* Takes one client of the user off the gateway; with its last there the conversations lose the gateway. */
+static void user_leave_gateway(User *user, void *gateway) {
+        Subscription *subscription;
+
+        if (counts_remove(&user->gateways, gateway))
+                LIST_FOREACH(subscription, &user->subscriptions, of_user)
+                        counts_remove(&subscription->key.channel->gateways, gateway);
+}
+
+static int user_enter_gateway(User *user, void *gateway) {
+        Subscription *subscription;
+        int r;
+
+        r = counts_add(&user->gateways, gateway);
+        if (r <= 0)
+                return r;
+        LIST_FOREACH(subscription, &user->subscriptions, of_user) {
+                r = counts_add(&subscription->key.channel->gateways, gateway);
+                if (r < 0)
+                        goto undo;
+        }
+        return 0;
+
+undo:;
+        Subscription *failed = subscription;
+        LIST_FOREACH(subscription, &user->subscriptions, of_user) {
+                if (subscription == failed)
+                        break;
+                counts_remove(&subscription->key.channel->gateways, gateway);
+        }
+        counts_remove(&user->gateways, gateway);
+        return r;
+}
+
+static void client_free(Online *online, Client *client) {
+        User *user = client->user;
+
+        LIST_REMOVE(client, of_user);
+        HASH_DEL(online->clients, client);
+        user_leave_gateway(user, client->gateway);
+        counts_remove(&online->gateways, client->gateway);
+        if (LIST_EMPTY(&user->clients))
+                user_free(online, user);
+        client_destroy(client);
+}
+
+static Client *client_new(const OnlineClient *description) {
+        size_t size = strlen(description->id) + 1;
+        _cleanup_(client_destroyp) Client *client = calloc(1, sizeof *client + size);
+
+        if (!client)
+                return NULL;
+        memcpy(client->id, description->id, size);
+        client->gateway = description->gateway;
+        client->device = strdup(strempty(description->device));
+        client->session = strdup(strempty(description->session));
+        return client->device && client->session ? TAKE_PTR(client) : NULL;
+}
+
+/* Counts the new client in; on failure nothing has changed and it is still the caller's. */
+static int client_link(Online *online, Client *client, User *user) {
+        int r;
+
+        r = counts_add(&online->gateways, client->gateway);
+        if (r < 0)
+                return r;
+        r = user_enter_gateway(user, client->gateway);
+        if (r < 0) {
+                counts_remove(&online->gateways, client->gateway);
+                return r;
+        }
+        HASH_ADD_STR(online->clients, id, client);
+        if (!client->hh.tbl) {
+                user_leave_gateway(user, client->gateway);
+                counts_remove(&online->gateways, client->gateway);
+                return -ENOMEM;
+        }
+        client->user = user;
+        LIST_INSERT_HEAD(&user->clients, client, of_user);
+        return 0;
+}
+
+int online_attach(Online *online, const OnlineClient *description, uint64_t *ret_serial) {
+        Client *old = find_client(online, description->id), *client;
+        User *user;
+        int r;
+
+        if (old && !streq(old->user->id, description->user))
+                return -EEXIST;
+        if (old && old->gateway == description->gateway) {
+                *ret_serial = old->serial;
+                return 0;
+        }
+        if (online->gateways.n >= ONLINE_MAX_GATEWAYS &&
+                !counts_find(&online->gateways, description->gateway))
+                return -ENOBUFS;
+        if (old)
+                client_free(online, old);
+
+        user = get_user(online, description->user);
+        if (!user)
+                return -ENOMEM;
+        client = client_new(description);
+        r = client ? client_link(online, client, user) : -ENOMEM;
+        if (r < 0) {
+                client_destroy(client);
+                if (LIST_EMPTY(&user->clients))
+                        user_free(online, user);
+                return r;
+        }
+
+        *ret_serial = client->serial = ++online->last_serial;
+        return 0;
+}
+
+bool online_is_attached(const Online *online, const char *client_id, uint64_t serial) {
+        const Client *client = find_client(online, client_id);
+        return client && client->serial == serial;
+}
+
+void online_detach(Online *online, const char *client_id, const void *gateway) {
+        Client *client = find_client(online, client_id);
+
+        if (client && client->gateway == gateway)
+                client_free(online, client);
+}
+
+void online_forget_gateway(Online *online, const void *gateway) {
+        Client *client, *next;
+
+        if (!counts_find(&online->gateways, gateway))
+                return;
+        HASH_ITER(hh, online->clients, client, next)
+                if (client->gateway == gateway)
+                        client_free(online, client);
+}
+
+/* --- subscriptions --- */
+
+static Subscription *find_subscription(const Online *online, User *user, Channel *channel) {
+        struct SubscriptionKey key = {user, channel};
+        Subscription *subscription;
+
+        HASH_FIND(hh, online->subscriptions, &key, sizeof(key), subscription);
+        return subscription;
+}
+
+/* Counts all gateways of the user in; on failure none. */
+static int channel_add_user(Channel *channel, const User *user) {
+        for (unsigned i = 0; i < user->gateways.n; i++) {
+                int r = counts_add(&channel->gateways, user->gateways.items[i].gateway);
+                if (r < 0) {
+                        while (i-- > 0)
+                                counts_remove(&channel->gateways, user->gateways.items[i].gateway);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+static int subscription_add(Online *online, User *user, Channel *channel) {
+        _cleanup_free_ Subscription *subscription = new0(Subscription, 1);
+        int r;
+
+        if (!subscription)
+                return -ENOMEM;
+        r = channel_add_user(channel, user);
+        if (r < 0)
+                return r;
+
+        subscription->key = (struct SubscriptionKey){user, channel};
+        HASH_ADD(hh, online->subscriptions, key, sizeof(subscription->key), subscription);
+        if (!subscription->hh.tbl) {
+                FOREACH_ARRAY(i, user->gateways.items, user->gateways.n)
+                        counts_remove(&channel->gateways, i->gateway);
+                return -ENOMEM;
+        }
+        LIST_INSERT_HEAD(&user->subscriptions, subscription, of_user);
+        LIST_INSERT_HEAD(&channel->subscriptions, subscription, of_channel);
+        TAKE_PTR(subscription);
+        return 0;
+}
+
+int online_subscribe(Online *online, const char *user_id, const char *conversation) {
+        User *user = find_user(online, user_id);
+        Channel *channel;
+        int r;
+
+        if (!user)
+                return -ENOENT;
+        channel = get_channel(online, conversation);
+        if (!channel)
+                return -ENOMEM;
+        if (find_subscription(online, user, channel))
+                return 0;
+        r = subscription_add(online, user, channel);
+        if (r < 0)
+                channel_free_if_unheard(online, channel);
+        return r;
+}
+
+void online_unsubscribe(Online *online, const char *user_id, const char *conversation) {
+        Channel *channel = find_channel(online, conversation);
+        User *user = find_user(online, user_id);
+        Subscription *subscription = user && channel ? find_subscription(online, user, channel) : NULL;
+
+        if (subscription)
+                unsubscribe(online, subscription);
+}
+
+void online_set_complete(Online *online, const char *user_id) {
+        User *user = find_user(online, user_id);
+
+        if (user)
+                user->complete = true;
+}
+
+bool online_is_complete(const Online *online, const char *user_id) {
+        const User *user = find_user(online, user_id);
+        return user && user->complete;
+}
+
+/* --- answers --- */
+
+size_t online_conversations(const Online *online, const char *user_id, const char **ret, size_t max) {
+        const User *user = find_user(online, user_id);
+        const Subscription *subscription;
+        size_t n = 0;
+
+        if (!user)
+                return 0;
+        LIST_FOREACH(subscription, &user->subscriptions, of_user) {
+                if (n < max)
+                        ret[n] = subscription->key.channel->id;
+                n++;
+        }
+        return n;
+}
+
+size_t online_gateways_of_conversation(const Online *online, const char *conversation, void **ret) {
+        const Channel *channel = find_channel(online, conversation);
+        return channel ? counts_list(&channel->gateways, ret) : 0;
+}
+
+bool online_is_heard(const Online *online, const char *conversation) {
+        return find_channel(online, conversation) != NULL;
+}
+
+size_t online_gateways_of_user(const Online *online, const char *user_id, void **ret) {
+        const User *user = find_user(online, user_id);
+        return user ? counts_list(&user->gateways, ret) : 0;
+}
+
+size_t online_clients(const Online *online, const char *conversation, OnlineClient *ret, size_t max) {
+        const Channel *channel = find_channel(online, conversation);
+        const Subscription *subscription;
+        const Client *client;
+        size_t n = 0;
+
+        if (!channel)
+                return 0;
+        LIST_FOREACH(subscription, &channel->subscriptions, of_channel)
+                LIST_FOREACH(client, &subscription->key.user->clients, of_user) {
+                        if (n == max)
+                                return n;
+                        ret[n++] = (OnlineClient){.id = client->id,
+                                .user = client->user->id,
+                                .device = client->device,
+                                .session = client->session,
+                                .gateway = client->gateway};
+                }
+        return n;
+}
+
+unsigned online_n_clients(const Online *online) {
+        return HASH_COUNT(online->clients);
+}
+
+unsigned online_n_users(const Online *online) {
+        return HASH_COUNT(online->users);
+}
+
+unsigned online_n_gateways(const Online *online) {
+        return online->gateways.n;
+}
+
+/* --- the whole --- */
+
+int online_new(Online **ret) {
+        Online *online = new0(Online, 1);
+
+        if (!online)
+                return -ENOMEM;
+        *ret = online;
+        return 0;
+}
+
+Online *online_free(Online *online) {
+        Client *client, *next;
+
+        if (!online)
+                return NULL;
+        HASH_ITER(hh, online->clients, client, next)
+                client_free(online, client);
+        free(online->gateways.items);
+        return mfree(online);
+}

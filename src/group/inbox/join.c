@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* inbox.join, an intent of the conversation: the user is a member of it now. */
+
+#include "group/conversation/load.h"
+#include "group/delivery/fanout.h"
+#include "group/delivery/online.h"
+#include "group/inbox/inbox.h"
+#include "service-handlers.h"
+
+static int store_entry(Call *call, Conversation *inbox, const Sc__InboxJoinRequest *request) {
+        Sc__ConversationAdded added = SC__CONVERSATION_ADDED__INIT;
+        Sc__InboxEntry entry = SC__INBOX_ENTRY__INIT;
+        Sc__Event event = SC__EVENT__INIT;
+
+        added.conversation = entry.conversation = request->conversation;
+        added.kind = entry.kind = request->kind;
+        added.by = request->by;
+        event.what_case = SC__EVENT__WHAT_CONVERSATION_ADDED;
+        event.conversation_added = &added;
+        entry.inbox = inbox->id;
+        entry.added_at = request->joined_at;
+        StoreItem followers[2] = {{STORE_PUT, &sc__inbox_entry__info, &entry.base}};
+        return inbox_append(call, inbox, &event, followers, 1);
+}
+
+/* The user's connections hear the conversation from now on. May suspend. */
+static int tell_user(Call *call, const Sc__InboxJoinRequest *request) {
+        _cleanup_conversation_ Conversation *conversation = NULL;
+        GroupRole *role = call->role;
+        int r;
+
+        r = conversation_open(role, request->conversation, &conversation);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return -EIO; /* It is stored with the intent. */
+        r = online_subscribe(role->online, request->user, conversation->id);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return r;
+        fanout_membership(role, request->user, conversation, &call->trace);
+        return 0;
+}
+
+int handle_inbox_join(Call *call, const Sc__InboxJoinRequest *request, Sc__InboxJoinResponse *response) {
+        _cleanup_conversation_ Conversation *inbox = NULL;
+        GroupRole *role = call->role;
+        int r;
+
+        r = inbox_open(role, request->user, &inbox);
+        if (r < 0)
+                return r;
+        r = intent_is_repeat(call, role->store);
+        if (r == 0)
+                r = store_entry(call, inbox, request);
+        if (r < 0)
+                return r;
+        return tell_user(call, request);
+}

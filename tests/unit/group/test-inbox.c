@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Inboxes: what intents do to them, sessions that were ended; and a process that dies. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+#include "fixture.h"
+#include "util/string-util.h"
+#include "util/time-util.h"
+
+static char gateway_1, gateway_2;
+
+static const Sc__HistoryResponse *events(Fixture *f, const char *user) {
+        Sc__HistoryRequest request = SC__HISTORY_REQUEST__INIT;
+        char id[CONVERSATION_ID_SIZE];
+
+        personal_conversation_id(user, id);
+        request.conversation = id;
+        return ask(f, &method_message_history, user, &request);
+}
+
+static size_t n_listed(Fixture *f, const char *user) {
+        Sc__ConversationListRequest request = SC__CONVERSATION_LIST_REQUEST__INIT;
+        return ((Sc__ConversationListResponse *) ask(f, &method_conversation_list, user, &request))
+                ->n_conversations;
+}
+
+static Answer *try_attach(
+        Fixture *f, void *gateway, const char *client, const char *user, const char *session) {
+        Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
+
+        request.client = (char *) client;
+        request.user = (char *) user;
+        request.session = (char *) session;
+        Answer *answer = begin(f, &method_gateway_attach, "", gateway, &request);
+        finish(f, answer);
+        return answer;
+}
+
+/* --- joining --- */
+
+/* The delivery of an intent that was delivered before tells the connections again, and stores nothing. */
+static void test_join_again(void **state) {
+        Fixture *f = *state;
+        Sc__InboxJoinRequest request = SC__INBOX_JOIN_REQUEST__INIT;
+        const char *conversation = open_direct(f, "ada", "bob");
+
+        settle(f);
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        assert_int_equal(events(f, "bob")->last_seq, 1);
+        assert_int_equal(n_listed(f, "bob"), 1);
+        request.user = (char *) "bob";
+        request.conversation = (char *) conversation;
+        request.kind = SC__CONVERSATION_KIND__CONVERSATION_KIND_DIRECT;
+        request.by = (char *) "ada";
+        uint64_t writes = n_writes(f);
+        /* The second of the two, to ada and to bob. */
+        assert_int_equal(deliver_intent(f, &method_inbox_join, conversation, 2, &request)->code, ERROR_NONE);
+        assert_int_equal(n_writes(f), writes);
+        assert_int_equal(n_pushed(f, &gateway_1, "membership"), 1);
+        assert_int_equal(n_pushed(f, &gateway_1, "deliver"), 0);
+        /* One that is new. */
+        assert_int_equal(deliver_intent(f, &method_inbox_join, conversation, 3, &request)->code, ERROR_NONE);
+        assert_int_equal(events(f, "bob")->last_seq, 2);
+        assert_int_equal(n_listed(f, "bob"), 1);
+        assert_no_pins(f);
+}
+
+/* The same delivery twice at once. */
+static void test_join_twice_at_once(void **state) {
+        Fixture *f = *state;
+        Sc__InboxJoinRequest request = SC__INBOX_JOIN_REQUEST__INIT;
+        const char *conversation = open_direct(f, "ada", "bob");
+        Answer *answers[4];
+
+        settle(f);
+        request.user = (char *) "eve";
+        request.conversation = (char *) conversation;
+        request.kind = SC__CONVERSATION_KIND__CONVERSATION_KIND_DIRECT;
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++)
+                answers[i] = begin_intent(f, &method_inbox_join, conversation, 9, &request);
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                finish(f, answers[i]);
+                assert_int_equal(answers[i]->code, ERROR_NONE);
+        }
+        assert_int_equal(events(f, "eve")->last_seq, 1);
+        assert_int_equal(n_listed(f, "eve"), 1);
+}
+
+/* --- sessions that were ended --- */
+
+static Sc__InboxSessionEndedRequest ended_request(const char *session, int64_t expires_at) {
+        Sc__InboxSessionEndedRequest request = SC__INBOX_SESSION_ENDED_REQUEST__INIT;
+
+        request.user = (char *) "ada";
+        request.session = (char *) session;
+        request.expires_at = expires_at;
+        return request;
+}
+
+static void test_ended_session(void **state) {
+        Fixture *f = *state;
+        Sc__InboxSessionEndedRequest request = ended_request("s1", unix_msec() + 60000);
+
+        assert_int_equal(try_attach(f, &gateway_1, "c1", "ada", "s1")->code, ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c2", "ada", "s2")->code, ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_2, "c3", "bob", "s3")->code, ERROR_NONE);
+        f->n_pushes = 0;
+        for (unsigned i = 1; i <= 2; i++) {
+                /* Again it is told, and nothing is stored. */
+                assert_int_equal(deliver_intent(f, &method_inbox_session_ended, "ada", 7, &request)->code,
+                        ERROR_NONE);
+                assert_int_equal(n_pushed(f, &gateway_1, "kick"), i);
+                assert_int_equal(n_pushed(f, &gateway_2, "kick"), 0);
+                assert_int_equal(events(f, "ada")->last_seq, 1);
+        }
+        const Push *kick = &f->pushes[f->n_pushes - 1];
+        assert_string_equal(((Sc__Kick *) kick->message)->session, "s1");
+        assert_string_equal(((Sc__Kick *) kick->message)->user, "ada");
+        assert_string_equal(events(f, "ada")->messages[0]->event->session_ended->session, "s1");
+
+        /* Whether others of the user are attached or not, now and later. */
+        for (unsigned i = 0; i < 2; i++) {
+                Answer *answer = try_attach(f, &gateway_1, "c4", "ada", "s1");
+                assert_int_equal(answer->code, ERROR_SESSION_REVOKED);
+                assert_int_equal(statistic(f, "clients"), i == 0 ? 3 : 0);
+                fixture_restart(f);
+        }
+        assert_int_equal(try_attach(f, &gateway_1, "c5", "ada", "s2")->code, ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c6", "bob", "s1")->code, ERROR_NONE);
+}
+
+/* It is forgotten when no access token can be in use. */
+static void test_ended_sessions_expire(void **state) {
+        Fixture *f = *state;
+
+        for (unsigned i = 1; i <= 3; i++) {
+                char session[8];
+
+                snprintf(session, sizeof(session), "s%u", i);
+                Sc__InboxSessionEndedRequest request =
+                        ended_request(session, unix_msec() + (i == 3 ? 60000 : -1));
+                assert_int_equal(deliver_intent(f, &method_inbox_session_ended, "ada", i, &request)->code,
+                        ERROR_NONE);
+        }
+        /* The next write takes those away that were there before it. */
+        assert_int_equal(try_attach(f, &gateway_1, "c1", "ada", "s1")->code, ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c2", "ada", "s2")->code, ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c3", "ada", "s3")->code, ERROR_SESSION_REVOKED);
+}
+
+/* --- a process that dies --- */
+
+/* What was sent since the cursors were written last is found in the log. */
+static void test_cursors_after_a_crash(void **state) {
+        Fixture *f = *state;
+        char *conversation = strdup(open_direct(f, "ada", "bob"));
+
+        send_text(f, "bob", conversation, "m1", "hello");
+        send_text(f, "ada", conversation, "m2", "hello");
+        for (unsigned i = 0; i < 600; i++)
+                send_text(f, "bob", conversation, "", "hello");
+        send_text(f, "ada", conversation, "m3", "hello");
+        send_text(f, "bob", conversation, "m4", "hello");
+        for (unsigned i = 0; i < 3; i++) {
+                fixture_crash(f);
+                assert_int_equal(get(f, "ada", conversation)->read_seq, 603);
+                assert_int_equal(get(f, "ada", conversation)->unread_count, 1);
+                assert_int_equal(get(f, "bob", conversation)->read_seq, 604);
+                assert_int_equal(get(f, "bob", conversation)->unread_count, 0);
+                /* In the list too, which does not load it. */
+                if (i > 0)
+                        continue;
+                settle(f);
+                uint64_t writes = n_writes(f);
+                wait_for(f, "store_writes", writes + 1);
+                settle(f);
+        }
+        free(conversation);
+}
+
+/* Between the cause and the delivery: the next process delivers. */
+static void test_crash_before_delivery(void **state) {
+        Fixture *f = *state;
+
+        for (unsigned point = 1; point < 24; point++) {
+                Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+                char other[8];
+
+                snprintf(other, sizeof(other), "u%u", point);
+                request.user = other;
+                model_set_faults(f->model, &(ModelFaults){.crash_point = point});
+                Answer *answer = begin(f, &method_conversation_open_direct, "ada", NULL, &request);
+                for (unsigned i = 0; i < 2000 && !answer->done && !model_has_crashed(f->model); i++)
+                        assert_true(sd_event_run(f->event, 1000) >= 0);
+                model_set_faults(f->model, &(ModelFaults){});
+                fixture_crash(f);
+                open_direct(f, "ada", other);
+                settle(f);
+                assert_int_equal(n_listed(f, "ada"), point);
+                assert_int_equal(n_listed(f, other), 1);
+                assert_int_equal(events(f, "ada")->last_seq, point);
+                assert_int_equal(events(f, other)->last_seq, 1);
+        }
+}
+
+/* Outcomes that are unknown, on a store that does things in any order it may: what is acknowledged is there,
+ * once, and one sender's messages are in their order. */
+static void test_unknown_outcomes(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+        static Answer *answers[600];
+        const Sc__Message *messages[ELEMENTSOF(answers)];
+        unsigned n_acknowledged = 0;
+        uint64_t last = 0;
+
+        settle(f);
+        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        model_set_faults(f->model, &(ModelFaults){.reorder = true, .unknown = 15});
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                char id[16];
+
+                snprintf(id, sizeof(id), "m%u", i);
+                Sc__SendRequest request = text_request(conversation, id, id);
+                answers[i] = begin(f, &method_message_send, "ada", NULL, &request);
+                if (i % 8 == 0)
+                        assert_true(sd_event_run(f->event, 0) >= 0);
+        }
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++)
+                finish(f, answers[i]);
+        model_set_faults(f->model, &(ModelFaults){});
+        model_settle(f->model);
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                const Sc__SendResponse *response = (const Sc__SendResponse *) answers[i]->response;
+
+                if (answers[i]->code != ERROR_NONE)
+                        continue;
+                n_acknowledged++;
+                assert_true(response->seq > last);
+                last = response->seq;
+        }
+        assert_true(n_acknowledged > ELEMENTSOF(answers) / 2);
+        /* All that is stored was delivered, in its order. */
+        send_text(f, "ada", conversation, "", "the last one");
+        size_t n = delivered(f, &gateway_1, conversation, messages);
+        for (size_t i = 0; i < n; i++)
+                assert_int_equal(messages[i]->seq, i + 1);
+        assert_int_equal(get(f, "bob", conversation)->last_seq, n);
+        assert_int_equal(get(f, "bob", conversation)->unread_count, n);
+}
+
+int main(void) {
+#define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
+#define TEST_ON_MODEL(function)                                                                             \
+        cmocka_unit_test_setup_teardown(function, fixture_setup_model, fixture_teardown)
+        const struct CMUnitTest tests[] = {
+                TEST(test_join_again),
+                TEST(test_join_twice_at_once),
+                TEST(test_ended_session),
+                TEST(test_ended_sessions_expire),
+                TEST_ON_MODEL(test_cursors_after_a_crash),
+                TEST_ON_MODEL(test_crash_before_delivery),
+                TEST_ON_MODEL(test_unknown_outcomes),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
