@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <sodium.h>
 
-#include "proto/base64.h"
 #include "proto/json-error.h"
 #include "util/string-util.h"
 
@@ -103,7 +103,8 @@ static int read_base64(
         uint8_t *data = arena_alloc(reader->arena, size / 4 * 3);
         if (!data)
                 return -ENOMEM;
-        if (base64_decode(json_string_value(value), size, data, &size) < 0)
+        if (sodium_base642bin(data, size / 4 * 3, json_string_value(value), size, NULL, &size, NULL,
+                    sodium_base64_VARIANT_ORIGINAL) < 0)
                 return json_fail(reader->error, path, "must be base64 (standard alphabet, with padding)");
         *member = (ProtobufCBinaryData){size, data};
         return 0;

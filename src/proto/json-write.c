@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sodium.h>
 #include <stdio.h>
 
-#include "proto/base64.h"
 #include "proto/json.h"
 #include "util/string-util.h"
 
@@ -90,15 +90,15 @@ static void write_u64(Buffer *out, uint64_t value) {
 }
 
 static void write_base64(Buffer *out, const ProtobufCBinaryData *bytes) {
-        size_t size = BASE64_SIZE(bytes->len);
-        uint8_t *p = buffer_reserve(out, size + 2);
+        size_t size = sodium_base64_encoded_len(bytes->len, sodium_base64_VARIANT_ORIGINAL); /* with NUL */
+        uint8_t *p = buffer_reserve(out, size + 1);
 
         if (!p)
                 return;
         p[0] = '"';
-        base64_encode(bytes->data, bytes->len, (char *) p + 1);
-        p[size + 1] = '"';
-        buffer_commit(out, size + 2);
+        sodium_bin2base64((char *) p + 1, size, bytes->data, bytes->len, sodium_base64_VARIANT_ORIGINAL);
+        p[size] = '"';
+        buffer_commit(out, size + 1);
 }
 
 /* As it is, but on one line: a line break in JSON can only be white space, and frames are lines. */
