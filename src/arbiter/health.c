@@ -24,7 +24,7 @@ static UnitHealth *add_unit(ArbiterState *state, const UnitReading *reading) {
         unit->reading = *reading;
         unit->healthy = true;
         HASH_ADD_STR(state->units, reading.name, unit);
-        return unit;
+        return HASH_WAS_ADDED(unit) ? unit : mfree(unit);
 }
 
 static void remove_unit(ArbiterState *state, UnitHealth *unit) {

@@ -21,9 +21,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 
-#include "util/macro.h"
+#include "util/hash.h"
 #include "util/time-util.h"
 
 #define ARBITER_MAX_UNITS 128U

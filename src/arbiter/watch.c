@@ -249,6 +249,8 @@ static int watch_unit(UnitWatch *watch, const char *name, WatchedUnit **ret) {
         if (r < 0)
                 return r;
         HASH_ADD_KEYPTR(hh, watch->units, unit->name, strlen(unit->name), unit);
+        if (!HASH_WAS_ADDED(unit))
+                return -ENOMEM;
         *ret = TAKE_PTR(unit);
         return 0;
 }

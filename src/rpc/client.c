@@ -4,14 +4,13 @@
 #include <sys/un.h>
 
 /* Out of memory is an error like any other: the element's tbl is NULL then. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
 
 #include "log/log.h"
 #include "rpc/frame.h"
 #include "rpc/stream.h"
 #include "schema-tables.h"
 #include "util/fd-util.h"
+#include "util/hash.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -21,10 +20,10 @@
 
 /* A request that has not been answered. What is needed to send it (again) is kept in `data`: the caller's
  * and the intent's strings, and the payload; nothing for one that was sent and must not be sent twice. */
-typedef struct Pending {
+typedef struct PendingRequest {
         uint64_t id; /* key */
-        UT_hash_handle by_id; /* iterates in the order of the calls */
-        TAILQ_ENTRY(Pending) others; /* in deadlines, or in failing */
+        UT_hash_handle hh; /* iterates in the order of the calls */
+        TAILQ_ENTRY(PendingRequest) others; /* in deadlines, or in failing */
         uint64_t deadline;
         const MethodInfo *method;
         RpcReply reply;
@@ -39,9 +38,9 @@ typedef struct Pending {
         RpcMessage message; /* points into this */
         size_t size;
         char data[];
-} Pending;
+} PendingRequest;
 
-typedef TAILQ_HEAD(PendingList, Pending) PendingList;
+typedef TAILQ_HEAD(PendingRequestList, PendingRequest) PendingRequestList;
 
 struct RpcClient {
         unsigned n_ref; /* the owner's, and one for each callback that runs */
@@ -55,9 +54,9 @@ struct RpcClient {
         sd_event_source *connect_timer;
         bool connecting; /* connect_timer is armed */
         uint64_t backoff_usec;
-        Pending *pending; /* by id */
-        PendingList deadlines; /* the same, earliest first */
-        PendingList failing; /* out of both, about to be failed */
+        PendingRequest *pending; /* by id */
+        PendingRequestList deadlines; /* the same, earliest first */
+        PendingRequestList failing; /* out of both, about to be failed */
         size_t kept_size;
         uint64_t last_id;
         sd_event_source *deadline_timer;
@@ -97,7 +96,7 @@ static char *copy_string(char **p, const char *s) {
         return copy;
 }
 
-static void pending_keep(Pending *pending, const RpcMessage *message) {
+static void pending_keep(PendingRequest *pending, const RpcMessage *message) {
         char *p = pending->data;
 
         pending->kept = true;
@@ -128,14 +127,14 @@ static void pending_keep(Pending *pending, const RpcMessage *message) {
 }
 
 /* `keep`: copies what is needed to send the request later. */
-static Pending *pending_new(const MethodInfo *method, const RpcMessage *message, bool keep) {
+static PendingRequest *pending_new(const MethodInfo *method, const RpcMessage *message, bool keep) {
         size_t size =
                 keep ? caller_size(message->caller) + intent_size(message->intent) + message->payload_size
                      : 0;
-        Pending *pending = malloc(sizeof(Pending) + size);
+        PendingRequest *pending = malloc(sizeof(PendingRequest) + size);
         if (!pending)
                 return NULL;
-        memset(pending, 0, sizeof(Pending));
+        memset(pending, 0, sizeof(PendingRequest));
         pending->method = method;
         pending->size = size;
         if (keep)
@@ -144,34 +143,34 @@ static Pending *pending_new(const MethodInfo *method, const RpcMessage *message,
 }
 
 /* Keeps `deadlines` in order. Timeouts are mostly alike, so the place is at or near the end. */
-static void insert_deadline(RpcClient *client, Pending *pending) {
-        Pending *before = TAILQ_LAST(&client->deadlines, PendingList);
+static void insert_deadline(RpcClient *client, PendingRequest *pending) {
+        PendingRequest *before = TAILQ_LAST(&client->deadlines, PendingRequestList);
 
         while (before && before->deadline > pending->deadline)
-                before = TAILQ_PREV(before, PendingList, others);
+                before = TAILQ_PREV(before, PendingRequestList, others);
         if (before)
                 TAILQ_INSERT_AFTER(&client->deadlines, before, pending, others);
         else
                 TAILQ_INSERT_HEAD(&client->deadlines, pending, others);
 }
 
-static int add_pending(RpcClient *client, Pending *pending) {
-        HASH_ADD(by_id, client->pending, id, sizeof(pending->id), pending);
-        if (!pending->by_id.tbl)
+static int add_pending(RpcClient *client, PendingRequest *pending) {
+        HASH_ADD(hh, client->pending, id, sizeof(pending->id), pending);
+        if (!HASH_WAS_ADDED(pending))
                 return -ENOMEM;
         insert_deadline(client, pending);
         client->kept_size += pending->size;
         return 0;
 }
 
-static void remove_pending(RpcClient *client, Pending *pending) {
-        HASH_DELETE(by_id, client->pending, pending);
+static void remove_pending(RpcClient *client, PendingRequest *pending) {
+        HASH_DELETE(hh, client->pending, pending);
         TAILQ_REMOVE(&client->deadlines, pending, others);
         client->kept_size -= pending->size;
 }
 
 /* Marks a request as failed: run_failures() calls its reply. */
-static void set_failing(RpcClient *client, Pending *pending, Sc__ErrorCode failure) {
+static void set_failing(RpcClient *client, PendingRequest *pending, Sc__ErrorCode failure) {
         remove_pending(client, pending);
         pending->failure = failure;
         TAILQ_INSERT_TAIL(&client->failing, pending, others);
@@ -179,7 +178,7 @@ static void set_failing(RpcClient *client, Pending *pending, Sc__ErrorCode failu
 
 /* The replies may do anything: call, or free the client, which then runs the rest of the list itself. */
 static void run_failures(RpcClient *client) {
-        Pending *pending;
+        PendingRequest *pending;
 
         while ((pending = TAILQ_FIRST(&client->failing))) {
                 TAILQ_REMOVE(&client->failing, pending, others);
@@ -191,7 +190,7 @@ static void run_failures(RpcClient *client) {
 /* --- deadlines --- */
 
 static void arm_deadline_timer(RpcClient *client) {
-        Pending *first = TAILQ_FIRST(&client->deadlines);
+        PendingRequest *first = TAILQ_FIRST(&client->deadlines);
 
         /* An early wake-up is cheaper than setting the timer anew for every request. */
         if (!first || first->deadline >= client->armed_deadline)
@@ -204,7 +203,7 @@ static void arm_deadline_timer(RpcClient *client) {
 static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
         _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
         uint64_t now = boottime_usec();
-        Pending *pending;
+        PendingRequest *pending;
 
         client->armed_deadline = USEC_INFINITY;
         while ((pending = TAILQ_FIRST(&client->deadlines)) && pending->deadline <= now)
@@ -251,10 +250,10 @@ static int send_request(RpcClient *client, uint64_t id, const RpcMessage *messag
 
 /* Sends everything that has not been sent on this connection, in the order of the calls. */
 static void send_waiting(RpcClient *client) {
-        Pending *pending, *next;
+        PendingRequest *pending, *next;
         uint64_t now = boottime_usec();
 
-        HASH_ITER(by_id, client->pending, pending, next) {
+        HASH_ITER(hh, client->pending, pending, next) {
                 if (pending->sent || pending->deadline <= now)
                         continue;
                 int r = send_request(client, pending->id, &pending->message, pending->deadline - now);
@@ -269,9 +268,9 @@ static void send_waiting(RpcClient *client) {
 }
 
 static int on_response(RpcClient *client, const Sc__Envelope *envelope) {
-        Pending *pending;
+        PendingRequest *pending;
 
-        HASH_FIND(by_id, client->pending, &envelope->id, sizeof(envelope->id), pending);
+        HASH_FIND(hh, client->pending, &envelope->id, sizeof(envelope->id), pending);
         if (!pending)
                 return envelope->id <= client->last_id ? 0 : -EPROTO; /* it was too late, or is made up */
         remove_pending(client, pending);
@@ -302,13 +301,13 @@ static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
 
 static void on_end(int error, void *userdata) {
         _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
-        Pending *pending, *next;
+        PendingRequest *pending, *next;
 
         if (error < 0)
                 log_peer((.error_number = -error), LOG_NOTICE, "Lost the connection to %s: %m",
                         client->address);
         client->stream = stream_free(client->stream);
-        HASH_ITER(by_id, client->pending, pending, next) {
+        HASH_ITER(hh, client->pending, pending, next) {
                 if (pending->method->idempotent || !pending->sent)
                         pending->sent = false;
                 else
@@ -401,7 +400,7 @@ int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64
 }
 
 RpcClient *rpc_client_free(RpcClient *client) {
-        Pending *pending, *next;
+        PendingRequest *pending, *next;
 
         if (!client || client->freed)
                 return NULL;
@@ -409,7 +408,7 @@ RpcClient *rpc_client_free(RpcClient *client) {
         client->stream = stream_free(client->stream);
         client->connect_timer = sd_event_source_disable_unref(client->connect_timer);
         client->deadline_timer = sd_event_source_disable_unref(client->deadline_timer);
-        HASH_ITER(by_id, client->pending, pending, next)
+        HASH_ITER(hh, client->pending, pending, next)
                 set_failing(client, pending, ERROR_UNAVAILABLE);
         run_failures(client);
         return client_unref(client);
@@ -427,9 +426,9 @@ int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessag
 }
 
 void rpc_client_forget(RpcClient *client, uint64_t id) {
-        Pending *pending;
+        PendingRequest *pending;
 
-        HASH_FIND(by_id, client->pending, &id, sizeof(id), pending);
+        HASH_FIND(hh, client->pending, &id, sizeof(id), pending);
         if (pending)
                 remove_pending(client, pending);
         else {
@@ -450,11 +449,11 @@ int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessa
         bool keep = method->idempotent || !client->stream;
         if (message->payload_size > RPC_MAX_PAYLOAD)
                 return -EMSGSIZE;
-        if (HASH_CNT(by_id, client->pending) >= RPC_MAX_PENDING ||
+        if (HASH_CNT(hh, client->pending) >= RPC_MAX_PENDING ||
                 (keep && client->kept_size + message->payload_size > RPC_MAX_QUEUE))
                 return -ENOBUFS;
 
-        _cleanup_free_ Pending *pending = pending_new(method, message, keep);
+        _cleanup_free_ PendingRequest *pending = pending_new(method, message, keep);
         if (!pending)
                 return -ENOMEM;
         uint64_t timeout = message->timeout_usec ?: client->default_timeout_usec;

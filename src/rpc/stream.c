@@ -24,7 +24,7 @@ struct Stream {
         size_t out_start; /* everything of `out` before this has been sent */
         bool blocked; /* the kernel's buffer is full: EPOLLOUT says when to go on */
         bool flushing; /* the flush source is armed */
-        bool deaf; /* reads nothing any more */
+        bool stopped_reading; /* reads nothing any more */
         bool ended;
         int error; /* why */
 };
@@ -55,7 +55,7 @@ Stream *stream_free(Stream *stream) {
         return stream_unref(stream);
 }
 
-static void tell_end(Stream *stream) {
+static void report_end(Stream *stream) {
         if (!stream->handlers)
                 return;
         const StreamHandlers *handlers = TAKE_PTR(stream->handlers);
@@ -92,7 +92,7 @@ void stream_abort(Stream *stream, int error) {
 
 static void watch(Stream *stream) {
         int r = sd_event_source_set_io_events(
-                stream->io, (stream->deaf ? 0 : EPOLLIN) | (stream->blocked ? EPOLLOUT : 0));
+                stream->io, (stream->stopped_reading ? 0 : EPOLLIN) | (stream->blocked ? EPOLLOUT : 0));
         if (r < 0)
                 set_ended(stream, r);
 }
@@ -105,7 +105,7 @@ static void set_blocked(Stream *stream, bool blocked) {
 }
 
 void stream_stop_reading(Stream *stream) {
-        stream->deaf = true;
+        stream->stopped_reading = true;
         watch(stream);
         if (stream->ended)
                 arm_flush(stream); /* to tell the owner */
@@ -167,7 +167,7 @@ static void deliver_in(Stream *stream) {
         const uint8_t *frame;
         int r = 0;
 
-        while (!stream->ended && !stream->deaf && stream->handlers) {
+        while (!stream->ended && !stream->stopped_reading && stream->handlers) {
                 r = frame_find(stream->in.data + consumed, stream->in.size - consumed, &frame, &size);
                 if (r <= 0)
                         break;
@@ -184,7 +184,7 @@ static void deliver_in(Stream *stream) {
 }
 
 static void read_in(Stream *stream) {
-        for (unsigned i = 0; i < READS_PER_TURN && !stream->deaf && !stream->ended && stream->handlers;
+        for (unsigned i = 0; i < READS_PER_TURN && !stream->stopped_reading && !stream->ended && stream->handlers;
                 i++) {
                 uint8_t *p = buffer_reserve(&stream->in, READ_CHUNK);
                 if (!p) {
@@ -213,10 +213,10 @@ static int on_io(_unused_ sd_event_source *source, _unused_ int fd, uint32_t rev
                 write_out(stream);
         if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 read_in(stream);
-        if (stream->deaf && (revents & (EPOLLHUP | EPOLLERR)))
+        if (stream->stopped_reading && (revents & (EPOLLHUP | EPOLLERR)))
                 set_ended(stream, 0);
         if (stream->ended)
-                tell_end(stream);
+                report_end(stream);
         return 0;
 }
 
@@ -227,7 +227,7 @@ static int on_flush(_unused_ sd_event_source *source, void *userdata) {
         if (!stream->blocked)
                 write_out(stream);
         if (stream->ended)
-                tell_end(stream);
+                report_end(stream);
         return 0;
 }
 

@@ -60,6 +60,10 @@ static Sc__ErrorCode peer_admit(Peer *peer, WebServer *server, const SocketAddre
                         return SC__ERROR_CODE__ERROR_OVERLOADED;
                 address->key = key;
                 HASH_ADD(hh, server->addresses, key, sizeof(address->key), address);
+                if (!HASH_WAS_ADDED(address)) {
+                        free(address);
+                        return SC__ERROR_CODE__ERROR_OVERLOADED;
+                }
         } else if (limits->max_connections_per_address > 0 &&
                    address->n_connections >= limits->max_connections_per_address)
                 return SC__ERROR_CODE__ERROR_RATE_LIMITED;
@@ -118,7 +122,7 @@ static void take_connection(WebServer *server, int fd, const SocketAddress *from
         code = peer_admit(&peer, server, from);
         if (code != SC__ERROR_CODE__ERROR_NONE) {
                 log_peer((.error = schema_error(code)->name), LOG_NOTICE,
-                        "Refused a connection: too many of them");
+                        "Refused a connection: %s.", schema_error(code)->title);
                 http_refuse_fd(server, fd, code);
                 safe_close(fd);
                 return;

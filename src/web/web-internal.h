@@ -15,9 +15,9 @@
 #include <libwebsockets.h>
 #include <netinet/in.h>
 #include <sys/queue.h>
-#include <uthash.h>
 #include <uv.h>
 
+#include "util/hash.h"
 #include "web/http-head.h"
 #include "web/web.h"
 

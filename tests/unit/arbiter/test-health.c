@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "arbiter/health.h"
+#include "failing-allocations.h"
 #include "util/string-util.h"
 
 #define API "stonechat-api.service"
@@ -303,6 +304,29 @@ static void test_limit(void **state) {
         assert_int_equal(HASH_COUNT(script->state.units), ARBITER_MAX_UNITS);
 }
 
+/* Each allocation fails once: the state is as before then, and the next reading is taken. */
+static void test_out_of_memory(void **state) {
+        Script *script = *state;
+        UnitReading reading = {.active = "active"};
+        const ArbiterEvent event = {.type = ARBITER_EVENT_READING, .reading = &reading};
+        unsigned n_failures = 0;
+
+        for (unsigned i = 0; i < ARBITER_MAX_UNITS; i++) {
+                int r = -ENOMEM;
+
+                snprintf(reading.name, sizeof(reading.name), "stonechat-socket@%u.service", i);
+                for (unsigned n = 1; r < 0; n++) {
+                        allocation_to_fail = n;
+                        r = arbiter_step(&script->state, &event, START, &script->actions);
+                        allocation_to_fail = 0;
+                        assert_true(r == 0 || r == -ENOMEM);
+                        assert_int_equal(HASH_COUNT(script->state.units), r == 0 ? i + 1 : i);
+                        n_failures += r < 0;
+                }
+        }
+        assert_true(n_failures > ARBITER_MAX_UNITS); /* the units, and the table */
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         const struct CMUnitTest tests[] = {
@@ -316,6 +340,7 @@ int main(void) {
                 TEST(test_epoch),
                 TEST(test_stopped_and_gone),
                 TEST(test_limit),
+                TEST(test_out_of_memory),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
