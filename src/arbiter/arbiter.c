@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* stonechat-arbiter: joins what watches the units, what judges them, and what publishes the result. */
+/* stonechat-arbiter: watches the units (watch.h), decides which are healthy (health.h), and publishes that
+ * (object.h). */
 
 #include <stdio.h>
 #include <systemd/sd-id128.h>
@@ -29,7 +30,7 @@ typedef struct Arbiter {
         ArbiterActions unpublished; /* gathered in this turn of the loop */
 } Arbiter;
 
-static void log_verdict(const UnitHealth *unit, const Arbiter *arbiter) {
+static void log_health_change(const UnitHealth *unit, const Arbiter *arbiter) {
         if (unit->healthy)
                 log_with((.message_id = MESSAGE_ID_UNIT_HEALTHY, .unit = unit->reading.name,
                                  .host = arbiter->host),
@@ -57,9 +58,9 @@ static void update_status(Arbiter *arbiter) {
                         arbiter->state.healthy ? ", all healthy" : "; there is no group role on this host");
 }
 
-static void act(Arbiter *arbiter, const ArbiterActions *actions) {
-        FOREACH_ARRAY(unit, actions->verdicts, actions->n_verdicts)
-                log_verdict(*unit, arbiter);
+static void apply_actions(Arbiter *arbiter, const ArbiterActions *actions) {
+        FOREACH_ARRAY(unit, actions->changed, actions->n_changed)
+                log_health_change(*unit, arbiter);
         if (actions->publish_routes)
                 log_info("The group role serves all shards in epoch %" PRIu64 ".", arbiter->state.epoch);
         arbiter->unpublished.publish_units |= actions->publish_units;
@@ -79,7 +80,7 @@ static void on_event(const ArbiterEvent *event, void *userdata) {
         if (r < 0)
                 log_warning_errno(r, "Failed to take note of a unit: %m");
         else
-                act(arbiter, &actions);
+                apply_actions(arbiter, &actions);
 }
 
 static int on_wakeup(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -39,8 +39,8 @@ void arbiter_state_done(ArbiterState *state) {
                 remove_unit(state, unit);
 }
 
-/* Notes the restarts that systemd has counted since the last reading. A count that went back was reset by
- * hand. */
+/* Notes the restarts that systemd has counted since the last reading. A count that became smaller was reset
+ * by `systemctl reset-failed`. */
 static void note_restarts(UnitHealth *unit, uint32_t n_restarts, uint64_t now) {
         if (n_restarts < unit->reading.n_restarts) {
                 memset(unit->restarts, 0, sizeof(unit->restarts));
@@ -62,8 +62,8 @@ static bool in_transition(const UnitReading *reading) {
         return streq(reading->active, "activating") || streq(reading->active, "deactivating");
 }
 
-/* The verdict on one unit: false and the reason if something is wrong. */
-static bool judge(const UnitHealth *unit, uint64_t now, char *reason, size_t size) {
+/* Is the unit healthy? If not, says why. */
+static bool check_unit(const UnitHealth *unit, uint64_t now, char *reason, size_t size) {
         const UnitReading *reading = &unit->reading;
         uint64_t stands = now - unit->state_since;
 
@@ -81,19 +81,18 @@ static bool judge(const UnitHealth *unit, uint64_t now, char *reason, size_t siz
                 snprintf(reason, size, "%s (%s) for too long", reading->active, reading->sub);
                 return false;
         }
-        if (in_transition(reading) ||
-                streq(reading->active, "failed")) { /* for now the last verdict stands */
+        if (in_transition(reading) || streq(reading->active, "failed")) { /* too early: as before */
                 snprintf(reason, size, "%s", unit->reason);
                 return unit->healthy;
         }
-        if (unit->word == ROLE_WORD_UNHEALTHY && streq(reading->active, "active")) {
+        if (unit->reported == REPORTED_UNHEALTHY && streq(reading->active, "active")) {
                 snprintf(reason, size, "says that it cannot do its work: %s", reading->status);
                 return false;
         }
         return true;
 }
 
-/* When time alone may change the verdict. */
+/* When the unit's health may change by time alone. */
 static uint64_t next_change(const UnitHealth *unit, uint64_t now) {
         uint64_t next = USEC_INFINITY;
 
@@ -107,12 +106,12 @@ static uint64_t next_change(const UnitHealth *unit, uint64_t now) {
         return next;
 }
 
-static void judge_unit(UnitHealth *unit, uint64_t now, ArbiterActions *actions) {
+static void update_unit(UnitHealth *unit, uint64_t now, ArbiterActions *actions) {
         char reason[sizeof(unit->reason)];
-        bool healthy = judge(unit, now, reason, sizeof(reason));
+        bool healthy = check_unit(unit, now, reason, sizeof(reason));
 
         if (healthy != unit->healthy)
-                actions->verdicts[actions->n_verdicts++] = unit;
+                actions->changed[actions->n_changed++] = unit;
         if (healthy != unit->healthy || !streq(reason, unit->reason))
                 actions->publish_units = true;
         unit->healthy = healthy;
@@ -124,7 +123,7 @@ static bool is_active(const ArbiterState *state, const char *name) {
         return unit && (streq(unit->reading.active, "active") || streq(unit->reading.active, "reloading"));
 }
 
-/* Does the group role answer, or will it when it is asked? While systemd restarts it, its socket stands. */
+/* Does the group role answer, or start when it is asked? While systemd restarts it, its socket is active. */
 static bool group_is_available(const ArbiterState *state) {
         const UnitHealth *service = find_unit(state, ARBITER_GROUP_SERVICE);
 
@@ -132,18 +131,18 @@ static bool group_is_available(const ArbiterState *state) {
                (is_active(state, ARBITER_GROUP_SERVICE) || is_active(state, ARBITER_GROUP_SOCKET));
 }
 
-static bool judge_host(const ArbiterState *state) {
+static bool host_is_healthy(const ArbiterState *state) {
         UnitHealth *unit, *next;
 
         HASH_ITER(hh, state->units, unit, next)
-                if (!unit->healthy && !unit->reading.oneshot) /* a task that failed stops nobody's work */
+                if (!unit->healthy && !unit->reading.oneshot) /* the roles work without it */
                         return false;
         return group_is_available(state);
 }
 
-/* A new incarnation of the group role is a new primary. Its start time is a number that an arbiter that was
- * restarted finds again; a clock that was set back must not make the epoch smaller. */
-static bool follow_primary(ArbiterState *state) {
+/* Every start of the group role makes a new primary, with a greater epoch. The epoch is the start time, as an
+ * arbiter that is restarted then finds the same one; it grows even if the clock was set back. */
+static bool update_epoch(ArbiterState *state) {
         const UnitHealth *unit = find_unit(state, ARBITER_GROUP_SERVICE);
 
         if (!unit || isempty(unit->reading.invocation) || unit->reading.started_usec == 0 ||
@@ -176,23 +175,23 @@ static int take_reading(
         }
         if (readings_differ(&unit->reading, reading))
                 actions->publish_units = true;
-        /* Signals are coalesced: the same state of another incarnation is another one. */
+        /* systemd may leave out states: the same one with another invocation id began anew. */
         if (!streq(unit->reading.active, reading->active) ||
                 !streq(unit->reading.invocation, reading->invocation) ||
                 unit->reading.n_restarts != reading->n_restarts)
                 unit->state_since = now;
         if (!streq(unit->reading.invocation, reading->invocation))
-                unit->word = ROLE_WORD_UNKNOWN;
+                unit->reported = REPORTED_UNKNOWN;
         if (is_service(reading))
                 note_restarts(unit, reading->n_restarts, now);
         unit->reading = *reading;
         return 0;
 }
 
-static void take_word(ArbiterState *state, const char *name, RoleWord word) {
+static void take_reported_health(ArbiterState *state, const char *name, ReportedHealth reported) {
         UnitHealth *unit = find_unit(state, name);
         if (unit)
-                unit->word = word;
+                unit->reported = reported;
 }
 
 static void take_gone(ArbiterState *state, const char *name, ArbiterActions *actions) {
@@ -217,21 +216,21 @@ int arbiter_step(ArbiterState *state, const ArbiterEvent *event, uint64_t now, A
         case ARBITER_EVENT_GONE:
                 take_gone(state, event->name, &actions);
                 break;
-        case ARBITER_EVENT_WORD:
-                take_word(state, event->name, event->word);
+        case ARBITER_EVENT_REPORTED_HEALTH:
+                take_reported_health(state, event->name, event->reported);
                 break;
         case ARBITER_EVENT_TICK:
                 break;
         }
 
         HASH_ITER(hh, state->units, unit, next) {
-                judge_unit(unit, now, &actions);
+                update_unit(unit, now, &actions);
                 actions.wake_at = MIN(actions.wake_at, next_change(unit, now));
         }
-        bool healthy = judge_host(state);
+        bool healthy = host_is_healthy(state);
         actions.publish_health = healthy != state->healthy;
         state->healthy = healthy;
-        actions.publish_routes = follow_primary(state);
+        actions.publish_routes = update_epoch(state);
         *ret = actions;
         return 0;
 }

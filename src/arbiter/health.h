@@ -46,18 +46,19 @@ typedef struct UnitReading {
         bool oneshot;
 } UnitReading;
 
-typedef enum RoleWord {
-        ROLE_WORD_UNKNOWN,
-        ROLE_WORD_HEALTHY,
-        ROLE_WORD_UNHEALTHY,
-} RoleWord;
+/* The property Healthy of the role on the bus. */
+typedef enum ReportedHealth {
+        REPORTED_UNKNOWN,
+        REPORTED_HEALTHY,
+        REPORTED_UNHEALTHY,
+} ReportedHealth;
 
 typedef struct UnitHealth {
         UnitReading reading;
-        RoleWord word; /* what the role says of itself */
+        ReportedHealth reported;
         bool healthy;
         char reason[320]; /* empty if healthy */
-        uint64_t state_since; /* boottime: first seen in this state of this incarnation */
+        uint64_t state_since; /* boottime: first seen in this state with this invocation id */
         uint64_t restarts[ARBITER_FLAPPING_RESTARTS]; /* boottime of the last ones, newest first; 0: none */
         UT_hash_handle hh; /* by reading.name */
 } UnitHealth;
@@ -65,14 +66,14 @@ typedef struct UnitHealth {
 typedef struct ArbiterState {
         UnitHealth *units;
         bool healthy; /* this host */
-        uint64_t epoch; /* of the group primary; grows with every incarnation, 0: none was seen yet */
-        char primary[33]; /* its incarnation: the invocation id */
+        uint64_t epoch; /* of the group primary; grows with every start of it, 0: none was seen yet */
+        char primary[33]; /* its invocation id */
 } ArbiterState;
 
 typedef enum ArbiterEventType {
         ARBITER_EVENT_READING,
         ARBITER_EVENT_GONE, /* systemd no longer knows the unit */
-        ARBITER_EVENT_WORD,
+        ARBITER_EVENT_REPORTED_HEALTH,
         ARBITER_EVENT_TICK, /* time has passed */
 } ArbiterEventType;
 
@@ -80,14 +81,14 @@ typedef struct ArbiterEvent {
         ArbiterEventType type;
         const UnitReading *reading;
         const char *name; /* of GONE and WORD */
-        RoleWord word;
+        ReportedHealth reported;
 } ArbiterEvent;
 
 /* What to do now. Pointers are valid until the next step. */
 typedef struct ArbiterActions {
         bool publish_units, publish_health, publish_routes;
-        size_t n_verdicts;
-        const UnitHealth *verdicts[ARBITER_MAX_UNITS]; /* units whose health has changed: log it */
+        size_t n_changed;
+        const UnitHealth *changed[ARBITER_MAX_UNITS]; /* whose health has changed, to be logged */
         uint64_t wake_at; /* boottime of the next tick that may change something; USEC_INFINITY: none */
 } ArbiterActions;
 

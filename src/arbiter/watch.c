@@ -14,7 +14,7 @@
 #define PROPERTIES_INTERFACE "org.freedesktop.DBus.Properties"
 #define REPLY_TIMEOUT_USEC (5 * USEC_PER_SEC)
 
-/* These are there even while systemd has not loaded them; others are found when they are. */
+/* Watched even while systemd has not loaded them; other units are found when they are loaded. */
 static const char *const known_units[] = {
         "stonechat-api.service",
         "stonechat-api.socket",
@@ -30,8 +30,8 @@ typedef struct WatchedUnit {
         char *name; /* key */
         char *path;
         char *bus_name; /* NULL: none */
-        sd_bus_slot *changed, *reading, *word;
-        bool again; /* a hint came while a reading was under way */
+        sd_bus_slot *changed, *reading, *role_health;
+        bool again; /* it changed while a reading was under way */
         bool listed; /* in the last list */
         UT_hash_handle hh;
 } WatchedUnit;
@@ -54,7 +54,7 @@ static WatchedUnit *watched_unit_free(WatchedUnit *unit) {
                 return NULL;
         sd_bus_slot_unref(unit->changed);
         sd_bus_slot_unref(unit->reading);
-        sd_bus_slot_unref(unit->word);
+        sd_bus_slot_unref(unit->role_health);
         free(unit->name);
         free(unit->path);
         free(unit->bus_name);
@@ -69,25 +69,27 @@ static void forget_unit(UnitWatch *watch, WatchedUnit *unit) {
         watched_unit_free(unit);
 }
 
-static int on_word(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
+static int on_role_health(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         WatchedUnit *unit = userdata;
-        RoleWord word = ROLE_WORD_UNKNOWN;
+        ReportedHealth reported = REPORTED_UNKNOWN;
         int healthy;
 
-        unit->word = sd_bus_slot_unref(unit->word);
+        unit->role_health = sd_bus_slot_unref(unit->role_health);
         if (!sd_bus_message_is_method_error(reply, NULL) &&
                 sd_bus_message_read(reply, "v", "b", &healthy) >= 0)
-                word = healthy ? ROLE_WORD_HEALTHY : ROLE_WORD_UNHEALTHY;
-        unit->watch->report(&(ArbiterEvent){.type = ARBITER_EVENT_WORD, .name = unit->name, .word = word},
+                reported = healthy ? REPORTED_HEALTHY : REPORTED_UNHEALTHY;
+        unit->watch->report(
+                &(ArbiterEvent){
+                        .type = ARBITER_EVENT_REPORTED_HEALTH, .name = unit->name, .reported = reported},
                 unit->watch->userdata);
         return 0;
 }
 
-/* Asks the role for its own opinion, without starting it. */
-static int request_word(WatchedUnit *unit) {
+/* Asks the role whether it is healthy, without starting it. */
+static int request_role_health(WatchedUnit *unit) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
 
-        if (!unit->bus_name || unit->word)
+        if (!unit->bus_name || unit->role_health)
                 return 0;
         int r = sd_bus_message_new_method_call(
                 unit->watch->bus, &call, unit->bus_name, BUS_ROLE_PATH, PROPERTIES_INTERFACE, "Get");
@@ -97,7 +99,8 @@ static int request_word(WatchedUnit *unit) {
                 r = sd_bus_message_set_auto_start(call, false);
         if (r < 0)
                 return r;
-        return sd_bus_call_async(unit->watch->bus, &unit->word, call, on_word, unit, REPLY_TIMEOUT_USEC);
+        return sd_bus_call_async(
+                unit->watch->bus, &unit->role_health, call, on_role_health, unit, REPLY_TIMEOUT_USEC);
 }
 
 static int read_text(sd_bus_message *reply, char *to, size_t size) {
@@ -183,14 +186,14 @@ static int on_reading(sd_bus_message *reply, void *userdata, sd_bus_error *ret_e
         if (TAKE_GENERIC(unit->again, false) && request_reading(unit) < 0)
                 log_warning("Failed to ask systemd about %s again.", unit->name);
         if (sd_bus_message_is_method_error(reply, NULL))
-                return 0; /* it was unloaded just now: the next list tells */
+                return 0; /* unloaded just now: the next list leaves it out */
         snprintf(reading->name, sizeof(reading->name), "%s", unit->name);
         int r = bus_read_properties(reply, read_property, &properties);
         if (r < 0) {
                 log_warning_errno(r, "Failed to read what systemd says about %s: %m", unit->name);
                 return 0;
         }
-        if (!properties.loaded) { /* not installed, or masked: not meant to be here */
+        if (!properties.loaded) { /* not installed, or masked */
                 unit->watch->report(&(ArbiterEvent){.type = ARBITER_EVENT_GONE, .name = unit->name},
                         unit->watch->userdata);
                 return 0;
@@ -199,7 +202,7 @@ static int on_reading(sd_bus_message *reply, void *userdata, sd_bus_error *ret_e
         unit->watch->report(
                 &(ArbiterEvent){.type = ARBITER_EVENT_READING, .reading = reading}, unit->watch->userdata);
         if (streq(reading->active, "active"))
-                (void) request_word(unit);
+                (void) request_role_health(unit);
         return 0;
 }
 
@@ -304,7 +307,7 @@ static int on_list(sd_bus_message *reply, void *userdata, sd_bus_error *ret_erro
 
         watch->list = sd_bus_slot_unref(watch->list);
         if (sd_bus_message_is_method_error(reply, NULL)) {
-                /* Once is a systemd that executes itself anew. */
+                /* A single failure is normal: systemd does not answer while it executes itself again. */
                 log_full(watch->n_failures++ == 1 ? LOG_WARNING : LOG_DEBUG, NULL,
                         "systemd does not list the units: %s", sd_bus_message_get_error(reply)->message);
                 return 0;
@@ -338,7 +341,7 @@ static int on_subscribed(sd_bus_message *reply, void *userdata, sd_bus_error *re
         UnitWatch *watch = userdata;
 
         watch->subscribe = sd_bus_slot_unref(watch->subscribe);
-        /* It remembers us over its own re-execution, and says so. */
+        /* systemd keeps the subscription when it executes itself again. */
         if (sd_bus_message_is_method_error(reply, NULL) &&
                 !sd_bus_message_is_method_error(reply, "org.freedesktop.systemd1.AlreadySubscribed"))
                 log_warning("systemd sends no signals, reading every %llu s: %s",
@@ -346,7 +349,7 @@ static int on_subscribed(sd_bus_message *reply, void *userdata, sd_bus_error *re
         return 0;
 }
 
-/* Signals first, then the list: what happens in between is in one of them. */
+/* Subscribes before it asks for the list, so that no change falls in between. */
 static int subscribe(UnitWatch *watch) {
         watch->subscribe = sd_bus_slot_unref(watch->subscribe);
         int r = sd_bus_call_method_async(watch->bus, &watch->subscribe, MANAGER_NAME, MANAGER_PATH,
@@ -387,13 +390,13 @@ static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error
         return 0;
 }
 
-/* The sender is a connection's name, not a role's: ask them all, they are few. */
+/* The signal names the sender's connection, not its role, so this asks all roles: they are few. */
 static int on_role_changed(sd_bus_message *signal, void *userdata, sd_bus_error *ret_error) {
         UnitWatch *watch = userdata;
         WatchedUnit *unit, *next;
 
         HASH_ITER(hh, watch->units, unit, next)
-                (void) request_word(unit);
+                (void) request_role_health(unit);
         return 0;
 }
 

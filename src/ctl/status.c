@@ -100,8 +100,8 @@ static int print_sockets(const UnitList *list, const Options *options, FILE *out
         return table_print(table, out, options->legend, options->colors);
 }
 
-/* The two that everybody asks for first, and whatever has happened at all. */
-static bool is_telling(const UnitStatistic *statistic) {
+/* Without --all: the two that are asked for most, and whatever is not 0. */
+static bool is_of_interest(const UnitStatistic *statistic) {
         return statistic->value > 0 || streq(statistic->name, "connections") ||
                streq(statistic->name, "conversations");
 }
@@ -115,7 +115,7 @@ static int print_statistics(const UnitList *list, const Options *options, FILE *
                 return r;
         FOREACH_ARRAY(unit, list->units, list->n_units)
                 FOREACH_ARRAY(statistic, unit->statistics, unit->n_statistics) {
-                        if (!options->all && !is_telling(statistic))
+                        if (!options->all && !is_of_interest(statistic))
                                 continue;
                         table_add(table, TABLE_PLAIN, "%s", unit->name);
                         table_add(table, TABLE_PLAIN, "%s", statistic->name);

@@ -232,7 +232,7 @@ static UnitInfo *find_unit(UnitList *list, const char *name) {
         return NULL;
 }
 
-static int read_judgements(sd_bus_message *reply, UnitList *list) {
+static int read_arbiter_health(sd_bus_message *reply, UnitList *list) {
         const char *name, *reason;
         int healthy;
 
@@ -251,7 +251,7 @@ static int read_judgements(sd_bus_message *reply, UnitList *list) {
         return r;
 }
 
-static int load_judgements(sd_bus *bus, UnitList *list) {
+static int load_arbiter_health(sd_bus *bus, UnitList *list) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const UnitInfo *arbiter = find_unit(list, "stonechat-arbiter.service");
 
@@ -259,7 +259,7 @@ static int load_judgements(sd_bus *bus, UnitList *list) {
                 return 0;
         int r = sd_bus_get_property(bus, "org.stonechat.Arbiter", "/org/stonechat/Arbiter",
                 "org.stonechat.Arbiter1", "Units", NULL, &reply, "a(ssssustbss)");
-        return r < 0 ? r : read_judgements(reply, list);
+        return r < 0 ? r : read_arbiter_health(reply, list);
 }
 
 /* --- the list --- */
@@ -315,7 +315,7 @@ static int load_all(sd_bus *bus, UnitList *list) {
                 unit->memory = process_memory(unit->main_pid);
         }
         qsort(list->units, list->n_units, sizeof(UnitInfo), compare_units);
-        r = load_judgements(bus, list);
+        r = load_arbiter_health(bus, list);
         if (r < 0)
                 log_warning_errno(r, "The arbiter does not tell its view: %m");
         return 0;

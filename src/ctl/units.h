@@ -27,8 +27,7 @@ typedef struct UnitInfo {
         /* of the role */
         bool answers; /* its bus object */
         char *version;
-        int healthy; /* the arbiter's judgement if there is one, else the role's own word; negative: unknown
-                      */
+        int healthy; /* as the arbiter says, without one as the role says; negative: unknown */
         char *reason; /* the arbiter's */
         UnitStatistic *statistics;
         size_t n_statistics;

@@ -94,6 +94,6 @@ int main(int argc, char *argv[]) {
                 return log_error("Failed to initialise libsodium."), EXIT_FAILURE;
         const JobTask *task = choose_task(argc, argv);
         int r = task ? run_task(task) : -EINVAL;
-        log_settle();
+        log_flush();
         return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

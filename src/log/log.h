@@ -20,10 +20,10 @@
 void log_open(const char *identifier, int level);
 /* For a command that people call: plain lines on standard error, never the journal. */
 void log_open_command(const char *identifier, int level);
-/* For a process that lives a moment, before it ends: waits, at most two seconds, until the journal has read
- * what it said. Only of a process that lives does the journal know the unit, and `journalctl -u` would miss
- * it. */
-void log_settle(void);
+/* For a process that ends soon after it started: waits, at most two seconds, until the journal has read its
+ * entries. The journal finds out the unit of an entry from the process, so `journalctl -u` would not show an
+ * entry that is read after the process has ended. */
+void log_flush(void);
 void log_set_level(int level);
 /* Where entries go: "journal" or "console" (standard error), as org.freedesktop.LogControl1 names it. */
 const char *log_get_target(void);

@@ -184,8 +184,8 @@ static void deliver_in(Stream *stream) {
 }
 
 static void read_in(Stream *stream) {
-        for (unsigned i = 0; i < READS_PER_TURN && !stream->stopped_reading && !stream->ended && stream->handlers;
-                i++) {
+        for (unsigned i = 0;
+                i < READS_PER_TURN && !stream->stopped_reading && !stream->ended && stream->handlers; i++) {
                 uint8_t *p = buffer_reserve(&stream->in, READ_CHUNK);
                 if (!p) {
                         set_ended(stream, stream->in.error);

@@ -121,8 +121,8 @@ static void take_connection(WebServer *server, int fd, const SocketAddress *from
 
         code = peer_admit(&peer, server, from);
         if (code != SC__ERROR_CODE__ERROR_NONE) {
-                log_peer((.error = schema_error(code)->name), LOG_NOTICE,
-                        "Refused a connection: %s.", schema_error(code)->title);
+                log_peer((.error = schema_error(code)->name), LOG_NOTICE, "Refused a connection: %s.",
+                        schema_error(code)->title);
                 http_refuse_fd(server, fd, code);
                 safe_close(fd);
                 return;

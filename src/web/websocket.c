@@ -106,15 +106,15 @@ static void websocket_finish(WebSocket *socket) {
         socket->close_reason = mfree(socket->close_reason);
 }
 
-/* Closes without another word: from the loop, never from inside the call. libwebsockets looks at its timers
- * when something happened to it, so that is made to. */
-static void websocket_kill(WebSocket *socket, int sec) {
+/* Closes without a close frame, from the loop and never from inside the call. libwebsockets checks its timers
+ * only when something else happens, which lws_cancel_service() causes. */
+static void websocket_close_by_timer(WebSocket *socket, int sec) {
         lws_set_timeout(socket->wsi, PENDING_TIMEOUT_USER_REASON_BASE, sec);
         lws_cancel_service(socket->peer.server->loop->lws);
 }
 
 void websocket_abandon(WebSocket *socket) {
-        websocket_kill(socket, LWS_TO_KILL_ASYNC);
+        websocket_close_by_timer(socket, LWS_TO_KILL_ASYNC);
         websocket_finish(socket);
 }
 
@@ -226,7 +226,7 @@ static int websocket_write_frame(WebSocket *socket) {
 /* Begins libwebsockets' closing handshake. Not by answering -1 from the callback: Debian's build is a debug
  * build, which then closes twice to see whether it can, and so ends the connection before the close frame is
  * out. */
-static void websocket_say_goodbye(WebSocket *socket) {
+static void websocket_send_close(WebSocket *socket) {
         const char *reason = strempty(socket->close_reason);
 
         lws_close_reason(socket->wsi, socket->close_code, (unsigned char *) reason, strlen(reason));
@@ -258,7 +258,7 @@ static int websocket_writable(WebSocket *socket) {
         if (lws_partial_buffered(socket->wsi)) /* the rest of the last frame first */
                 lws_callback_on_writable(socket->wsi);
         else
-                websocket_say_goodbye(socket);
+                websocket_send_close(socket);
         return 0;
 }
 
@@ -276,7 +276,7 @@ bool websocket_flush(WebLoop *loop) {
                         continue;
                 socket->closing = true;
                 websocket_clear_queue(socket);
-                websocket_kill(socket, LWS_TO_KILL_ASYNC);
+                websocket_close_by_timer(socket, LWS_TO_KILL_ASYNC);
         }
         return more || !TAILQ_EMPTY(&loop->waiting);
 }
@@ -291,7 +291,7 @@ int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
         if (socket->queued + size > websocket_server(socket)->limits.max_queue) {
                 socket->closing = socket->slow = true;
                 websocket_clear_queue(socket);
-                websocket_kill(socket, LWS_TO_KILL_ASYNC);
+                websocket_close_by_timer(socket, LWS_TO_KILL_ASYNC);
                 return -ENOBUFS;
         }
         last = new0(Queued, 1);
@@ -316,7 +316,7 @@ void websocket_close(WebSocket *socket, unsigned code, const char *reason) {
         socket->close_code = (uint16_t) code;
         socket->close_reason = reason ? strndup(reason, 123) : NULL;
         lws_callback_on_writable(socket->wsi);
-        websocket_kill(socket, CLOSE_TIMEOUT_SEC);
+        websocket_close_by_timer(socket, CLOSE_TIMEOUT_SEC);
 }
 
 const char *websocket_address(const WebSocket *socket) {

@@ -44,12 +44,14 @@ static void tick(Script *script, uint64_t now) {
         step(script, &(ArbiterEvent){.type = ARBITER_EVENT_TICK}, now);
 }
 
-static void word(Script *script, const char *name, RoleWord w, uint64_t now) {
-        step(script, &(ArbiterEvent){.type = ARBITER_EVENT_WORD, .name = name, .word = w}, now);
+static void report(Script *script, const char *name, ReportedHealth reported, uint64_t now) {
+        step(script,
+                &(ArbiterEvent){.type = ARBITER_EVENT_REPORTED_HEALTH, .name = name, .reported = reported},
+                now);
 }
 
-/* Systemd says that the script's unit is in this state, in incarnation "iN". */
-static void says(Script *script, const char *name, const char *active, const char *sub, unsigned incarnation,
+/* Systemd says that the script's unit is in this state, in invocation "iN". */
+static void says(Script *script, const char *name, const char *active, const char *sub, unsigned invocation,
         uint32_t n_restarts, uint64_t now) {
         UnitReading *reading = &script->reading;
 
@@ -59,10 +61,10 @@ static void says(Script *script, const char *name, const char *active, const cha
         snprintf(reading->result, sizeof(reading->result), "%s",
                 streq(active, "failed") ? "exit-code" : "success");
         reading->invocation[0] = 0;
-        if (incarnation > 0)
-                snprintf(reading->invocation, sizeof(reading->invocation), "i%u", incarnation);
+        if (invocation > 0)
+                snprintf(reading->invocation, sizeof(reading->invocation), "i%u", invocation);
         reading->n_restarts = n_restarts;
-        reading->started_usec = SECONDS(5000) + incarnation * USEC_PER_SEC;
+        reading->started_usec = SECONDS(5000) + invocation * USEC_PER_SEC;
         step(script, &(ArbiterEvent){.type = ARBITER_EVENT_READING, .reading = reading}, now);
 }
 
@@ -98,7 +100,7 @@ static void test_start(void **state) {
         assert_true(script->actions.publish_routes);
         says(script, ARBITER_GROUP_SERVICE, "active", "running", 1, 0, START + SECONDS(2));
         assert_false(script->actions.publish_routes || script->actions.publish_health);
-        assert_int_equal(script->actions.n_verdicts, 0);
+        assert_int_equal(script->actions.n_changed, 0);
         assert_true(script->state.epoch == script->reading.started_usec);
 
         /* The same once more says nothing new. */
@@ -113,20 +115,20 @@ static void test_failed_must_stand(void **state) {
         says(script, API, "active", "running", 1, 0, START);
         /* On its way to a restart. */
         says(script, API, "failed", "failed", 1, 0, START + SECONDS(10));
-        assert_int_equal(script->actions.n_verdicts, 0);
+        assert_int_equal(script->actions.n_changed, 0);
         assert_true(script->actions.wake_at == START + SECONDS(11));
         says(script, API, "activating", "auto-restart", 1, 0, START + SECONDS(10.001));
         says(script, API, "active", "running", 2, 1, START + SECONDS(10.2));
-        assert_int_equal(script->actions.n_verdicts, 0);
+        assert_int_equal(script->actions.n_changed, 0);
         assert_true(unit(script, API)->healthy && script->state.healthy);
 
         /* For good. */
         says(script, API, "failed", "failed", 2, 1, START + SECONDS(20));
         tick(script, START + SECONDS(20.9));
-        assert_int_equal(script->actions.n_verdicts, 0);
+        assert_int_equal(script->actions.n_changed, 0);
         tick(script, START + SECONDS(21));
-        assert_int_equal(script->actions.n_verdicts, 1);
-        assert_string_equal(script->actions.verdicts[0]->reading.name, API);
+        assert_int_equal(script->actions.n_changed, 1);
+        assert_string_equal(script->actions.changed[0]->reading.name, API);
         assert_string_equal(unit(script, API)->reason, "failed, result 'exit-code'");
         assert_true(script->actions.publish_health && !script->state.healthy);
         assert_true(script->actions.wake_at == USEC_INFINITY);
@@ -135,8 +137,8 @@ static void test_failed_must_stand(void **state) {
         says(script, API, "activating", "start", 3, 1, START + SECONDS(30));
         assert_false(unit(script, API)->healthy);
         says(script, API, "active", "running", 3, 1, START + SECONDS(31));
-        assert_int_equal(script->actions.n_verdicts, 1);
-        assert_true(script->actions.verdicts[0]->healthy && script->state.healthy);
+        assert_int_equal(script->actions.n_changed, 1);
+        assert_true(script->actions.changed[0]->healthy && script->state.healthy);
         assert_string_equal(unit(script, API)->reason, "");
 }
 
@@ -168,7 +170,7 @@ static void test_flapping(void **state) {
         assert_true(script->actions.wake_at == START + SECONDS(65));
         tick(script, START + SECONDS(65));
         assert_true(unit(script, API)->healthy);
-        assert_int_equal(script->actions.n_verdicts, 1);
+        assert_int_equal(script->actions.n_changed, 1);
 
         /* Three at once, between two readings. */
         says(script, API, "active", "running", 7, 6, START + SECONDS(300));
@@ -218,21 +220,21 @@ static void test_hanging_start(void **state) {
         assert_true(script->state.healthy);
 }
 
-static void test_own_word(void **state) {
+static void test_reported_health(void **state) {
         Script *script = *state;
 
         group_runs(script);
         snprintf(script->reading.status, sizeof(script->reading.status), "The disk is full");
         says(script, API, "active", "running", 1, 0, START);
-        word(script, API, ROLE_WORD_HEALTHY, START);
+        report(script, API, REPORTED_HEALTHY, START);
         assert_true(unit(script, API)->healthy);
-        word(script, API, ROLE_WORD_UNHEALTHY, START);
+        report(script, API, REPORTED_UNHEALTHY, START);
         assert_false(unit(script, API)->healthy || script->state.healthy);
         assert_string_equal(unit(script, API)->reason, "says that it cannot do its work: The disk is full");
         /* Another process knows nothing of it. */
         says(script, API, "active", "running", 2, 0, START + SECONDS(1));
         assert_true(unit(script, API)->healthy);
-        word(script, "stonechat-nobody.service", ROLE_WORD_UNHEALTHY, START);
+        report(script, "stonechat-nobody.service", REPORTED_UNHEALTHY, START);
         assert_true(script->state.healthy);
 }
 
@@ -270,14 +272,14 @@ static void test_stopped_and_gone(void **state) {
         says(script, API, "deactivating", "stop-sigterm", 1, 0, START + SECONDS(1));
         says(script, API, "inactive", "dead", 1, 0, START + SECONDS(2));
         assert_true(unit(script, API)->healthy && script->state.healthy);
-        assert_int_equal(script->actions.n_verdicts, 0);
+        assert_int_equal(script->actions.n_changed, 0);
 
         /* Idle with its socket, then stopped altogether. */
         says(script, ARBITER_GROUP_SERVICE, "inactive", "dead", 1, 0, START + SECONDS(3));
         assert_true(script->state.healthy);
         says(script, ARBITER_GROUP_SOCKET, "inactive", "dead", 1, 0, START + SECONDS(4));
         assert_false(script->state.healthy);
-        assert_int_equal(script->actions.n_verdicts, 0);
+        assert_int_equal(script->actions.n_changed, 0);
 
         step(script, &(ArbiterEvent){.type = ARBITER_EVENT_GONE, .name = API}, START + SECONDS(5));
         assert_true(script->actions.publish_units);
@@ -336,7 +338,7 @@ int main(void) {
                 TEST(test_flapping),
                 TEST(test_many_restarts_before_we_looked),
                 TEST(test_hanging_start),
-                TEST(test_own_word),
+                TEST(test_reported_health),
                 TEST(test_epoch),
                 TEST(test_stopped_and_gone),
                 TEST(test_limit),
