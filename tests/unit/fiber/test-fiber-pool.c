@@ -18,6 +18,14 @@
 #include "fiber/fiber.h"
 #include "util/time-util.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN 1
+#endif
+#endif
+
 /* --- the n-th allocation fails --- */
 
 static unsigned n_allocations, fail_at; /* 0: never */
@@ -342,46 +350,65 @@ static unsigned overflow(unsigned depth) {
         return result;
 }
 
+static char *stack_top;
+
 static void run_overflow(void *userdata) {
+        (void) fiber_queue_wait(&fixture.gate, UINT64_MAX);
+        stack_top = __builtin_frame_address(0);
         (void) overflow(0);
 }
 
 /* One frame that reaches beyond stack and guard, touched at its far end only. */
-static void run_large_frame(void *userdata) {
+__attribute__((noinline)) static void use_large_frame(void) {
         volatile char frame[300U << 10];
 
         frame[0] = 1;
         sink = (unsigned) frame[0];
 }
 
+static void run_large_frame(void *userdata) {
+        (void) fiber_queue_wait(&fixture.gate, UINT64_MAX);
+        stack_top = __builtin_frame_address(0);
+        use_large_frame();
+}
+
+/* It must have been the guard, and not what lies somewhere below it. */
+static void on_fault(_unused_ int number, siginfo_t *info, _unused_ void *context) {
+        size_t depth = (size_t) (stack_top - (char *) info->si_addr);
+
+        if (depth > (128U + 64U) << 10)
+                _exit(12);
+}
+
 static int child(void (*run)(void *userdata)) {
         pid_t pid = fork();
 
         if (pid == 0) {
-                FiberPool *pool;
-                sd_event *event;
+                static char own_stack[64U << 10];
+                const struct sigaction action = {
+                        .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND};
+                const stack_t on = {.ss_sp = own_stack, .ss_size = sizeof(own_stack)};
 
                 (void) setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
                 if (!freopen("/dev/null", "w", stderr))
                         _exit(9);
-                if (sd_event_new(&event) < 0 || fiber_pool_new(&pool, event, &small) < 0)
-                        _exit(10);
-                (void) fiber_start(pool, &(FiberStart){.main = work, .userdata = (void *) "o"}, NULL);
-                (void) fiber_start(pool, &(FiberStart){.main = run, .userdata = NULL}, NULL);
+#ifndef ASAN /* which has its own */
+                if (sigaltstack(&on, NULL) < 0 || sigaction(SIGSEGV, &action, NULL) < 0)
+                        _exit(9);
+#endif
+                (void) action;
+                (void) on;
+                /* The second stack lies below the first. */
+                (void) fiber_start(fixture.pool, &(FiberStart){.main = run}, NULL);
+                (void) fiber_start(
+                        fixture.pool, &(FiberStart){.main = work, .userdata = (void *) "o"}, NULL);
+                fiber_queue_wake(&fixture.gate);
                 _exit(11); /* it came back */
         }
         int status;
         assert_int_equal(waitpid(pid, &status, 0), pid);
         return status;
 }
-
-#if defined(__SANITIZE_ADDRESS__)
-#define ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ASAN 1
-#endif
-#endif
 
 static void dies_at_the_guard(void (*run)(void *userdata)) {
         int status = child(run);

@@ -326,6 +326,32 @@ static void test_queue(void **state) {
         assert_string_equal(f->steps, "acbla");
 }
 
+static void wait_then_sleep(void *userdata) {
+        Looker *l = userdata;
+
+        l->r = fiber_queue_wait(l->queue, 10 * USEC_PER_MSEC);
+        if (l->r == 0)
+                l->r = fiber_sleep(30 * USEC_PER_MSEC);
+        if (l->r == 0)
+                l->r = fiber_queue_wait(l->queue, UINT64_MAX);
+}
+
+/* The end of a wait that was woken in time does not end the next one. */
+static void test_time_of_earlier_wait(void **state) {
+        Fixture *f = *state;
+        FiberQueue queue = {};
+        Looker l = {&queue, f, .r = 1};
+        uint64_t begin = boottime_usec();
+
+        start(f, wait_then_sleep, &l, NULL);
+        fiber_queue_wake(&queue);
+        while (!queue.first)
+                assert_true(sd_event_run(f->event, 5 * USEC_PER_SEC) > 0);
+        assert_true(boottime_usec() - begin >= 30 * USEC_PER_MSEC);
+        fiber_queue_wake(&queue);
+        assert_int_equal(l.r, 0);
+}
+
 /* The first that is woken cancels the second, which was woken, too: that counts. It may free the queue. */
 typedef struct Killer {
         FiberQueue *queue;
@@ -516,6 +542,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_cancel_self, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_queue, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_time_of_earlier_wait, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_queue_is_gone, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nested, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_woken_by_fiber, setup, teardown),

@@ -27,6 +27,7 @@ static struct fixture {
         unsigned n_held, n_unwound;
         int unwound_r; /* what ended the wait of the last one */
         unsigned n_done;
+        Future *write; /* what an asked handler waits for fully */
         /* the outcome of the last call */
         bool done;
         Sc__ErrorCode code;
@@ -109,39 +110,48 @@ static int take_intent(Call *call, const ProtobufCMessage *message, ProtobufCMes
         return 0;
 }
 
-/* The edge's own: asks the owner for a page of messages, or itself for another user. */
+static int ask_myself(Call *call, const char *user, Sc__Profile *profile) {
+        Sc__UserGetRequest ask = SC__USER_GET_REQUEST__INIT;
+        Sc__Profile *answer;
+
+        ask.user = (char *) user;
+        int r = call_ask(call, &method_user_get, &ask.base, &answer);
+        if (r < 0)
+                return r;
+        profile->id = answer->id;
+        return 0;
+}
+
+static int ask_owner(Call *call, const char *conversation, Sc__Profile *profile) {
+        Sc__HistoryRequest ask = SC__HISTORY_REQUEST__INIT;
+        Sc__HistoryResponse *answer;
+
+        ask.conversation = (char *) conversation;
+        int r = call_ask(call, &method_message_history, &ask.base, &answer);
+        if (r == CALL_REFUSED && call->refusal == ERROR_STORAGE_FULL) {
+                profile->id = (char *) "went on";
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        assert_true(answer->more);
+        profile->id = (char *) conversation;
+        return 0;
+}
+
+/* The edge's own: asks itself for another user, or the owner for a page of messages. */
 static int ask_for_user(Call *call, const ProtobufCMessage *message, ProtobufCMessage *response) {
         const Sc__UserGetRequest *request = (const Sc__UserGetRequest *) message;
         Sc__Profile *profile = (Sc__Profile *) response;
-        int r;
 
-        if (streq(request->user, "myself")) {
-                Sc__UserGetRequest ask = SC__USER_GET_REQUEST__INIT;
-                Sc__Profile *answer;
-
-                ask.user = (char *) "other";
-                r = call_ask(call, &method_user_get, &ask.base, &answer);
-                if (r < 0)
-                        return r;
-                profile->id = answer->id;
-        } else {
-                Sc__HistoryRequest ask = SC__HISTORY_REQUEST__INIT;
-                Sc__HistoryResponse *answer;
-
-                ask.conversation = request->user;
-                r = call_ask(call, &method_message_history, &ask.base, &answer);
-                if (r == CALL_REFUSED && call->refusal == ERROR_STORAGE_FULL) {
-                        profile->id = (char *) "went on";
-                        return 0;
-                }
-                if (r < 0) {
-                        fixture.unwound_r = r;
-                        return r;
-                }
-                assert_true(answer->more);
+        if (strncmp(request->user, "myself:", 7) == 0)
+                return ask_myself(call, request->user + 7, profile);
+        if (streq(request->user, "write")) {
+                future_await_fully(fixture.write);
                 profile->id = request->user;
+                return 0;
         }
-        return 0;
+        return ask_owner(call, request->user, profile);
 }
 
 static const MethodBinding owner_bindings[] = {
@@ -478,7 +488,7 @@ static void test_ask(void **state) {
         assert_int_equal(fixture.code, ERROR_NONE);
         assert_string_equal(fixture.detail, "c1");
         assert_string_equal(fixture.user, "ann");
-        ask("myself"); /* a fiber that waits for one of the same pool, which asks the owner */
+        ask("myself:other"); /* a fiber that waits for one of the same pool, which asks the owner */
         assert_int_equal(fixture.code, ERROR_NONE);
         assert_string_equal(fixture.detail, "other");
         ask("refuse");
@@ -491,30 +501,64 @@ static void test_ask(void **state) {
         assert_int_equal(fixture.code, ERROR_INVALID_ARGUMENT);
 }
 
-static void test_asker_is_cancelled(void **state) {
-        Sc__UserGetRequest request = SC__USER_GET_REQUEST__INIT;
+static Call *begin_asking(const char *user) {
+        static Sc__UserGetRequest request;
+        Call *call = call_new(&method_user_get, 1U << 20, on_done, NULL);
+
+        assert_non_null(call);
+        request = (Sc__UserGetRequest) SC__USER_GET_REQUEST__INIT;
+        request.user = (char *) user;
+        call->request = &request.base;
+        call->caller.user = (char *) "ann";
+        fixture.done = false;
+        return call;
+}
+
+static unsigned n_running_on_edge(void) {
         FiberPoolStatistics statistics;
 
-        for (int i = 0; i < 2; i++) {
-                Call *call = call_new(&method_user_get, 1U << 20, on_done, NULL);
-                unsigned n_done = fixture.n_done;
+        fiber_pool_get_statistics(dispatcher_fibers(fixture.edge), &statistics);
+        return statistics.n_running;
+}
 
-                request.user = (char *) "sleep";
-                call->request = &request.base;
-                call->caller.user = (char *) "ann";
-                fixture.done = false;
-                if (i == 1)
-                        call->deadline_usec = boottime_usec() + 20 * USEC_PER_MSEC;
-                dispatcher_dispatch(fixture.edge, call);
-                assert_false(fixture.done);
-                if (i == 0)
-                        call_cancel(call);
-                run_until_done();
-                assert_int_equal(fixture.n_done, n_done + 1);
-                assert_int_equal(fixture.code, i == 0 ? ERROR_UNAVAILABLE : ERROR_TIMEOUT);
-                fiber_pool_get_statistics(dispatcher_fibers(fixture.edge), &statistics);
-                assert_int_equal(statistics.n_running, 0);
-        }
+/* Whom it asked is cancelled, too. */
+static void test_asker_is_cancelled(void **state) {
+        static const char *const users[] = {"sleep", "myself:sleep"};
+
+        for (size_t i = 0; i < ELEMENTSOF(users); i++)
+                for (int late = 0; late < 2; late++) {
+                        Call *call = begin_asking(users[i]);
+                        unsigned n_done = fixture.n_done;
+
+                        if (late)
+                                call->deadline_usec = boottime_usec() + 20 * USEC_PER_MSEC;
+                        dispatcher_dispatch(fixture.edge, call);
+                        assert_false(fixture.done);
+                        assert_int_equal(n_running_on_edge(), i + 1);
+                        if (!late)
+                                call_cancel(call);
+                        run_until_done();
+                        assert_int_equal(fixture.n_done, n_done + 1);
+                        assert_int_equal(fixture.code, late ? ERROR_TIMEOUT : ERROR_UNAVAILABLE);
+                        assert_int_equal(n_running_on_edge(), 0);
+                }
+}
+
+/* What must not be interrupted goes on without its asker, and its answer comes to nobody. */
+static void test_asker_is_gone_first(void **state) {
+        fixture.write = new0(Future, 1);
+        future_init(fixture.write, NULL);
+        future_ref(fixture.write);
+        Call *call = begin_asking("myself:write");
+        dispatcher_dispatch(fixture.edge, call);
+        assert_int_equal(n_running_on_edge(), 2);
+        call_cancel(call);
+        assert_true(fixture.done);
+        assert_int_equal(fixture.code, ERROR_UNAVAILABLE);
+        assert_int_equal(n_running_on_edge(), 1);
+        future_fulfil(fixture.write);
+        assert_int_equal(n_running_on_edge(), 0);
+        fixture.write = future_unref(fixture.write);
 }
 
 /* --- intents --- */
@@ -618,6 +662,7 @@ int main(void) {
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_ask),
                 cmocka_unit_test(test_asker_is_cancelled),
+                cmocka_unit_test(test_asker_is_gone_first),
                 cmocka_unit_test(test_deliver),
                 cmocka_unit_test(test_owner_ends_under_a_call),
         };
