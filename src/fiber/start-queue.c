@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fiber/start-queue.h"
 
-#include <stdbool.h>
-
-/* Out of memory is an error like any other: the element's tbl is NULL then. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include "util/hash.h"
 
 struct StartKey {
         UT_hash_handle hh;
@@ -32,7 +28,7 @@ static int find_key(StartQueue *queue, const char *name, StartKey **ret) {
                 memcpy(new_key->name, name, size);
                 TAILQ_INIT(&new_key->items);
                 HASH_ADD_STR(queue->keys, name, new_key);
-                if (!new_key->hh.tbl)
+                if (!HASH_WAS_ADDED(new_key))
                         return -ENOMEM;
                 key = TAKE_PTR(new_key);
                 TAILQ_INSERT_TAIL(&queue->turns, key, turn);

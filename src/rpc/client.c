@@ -3,8 +3,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* Out of memory is an error like any other: the element's tbl is NULL then. */
-
 #include "log/log.h"
 #include "rpc/frame.h"
 #include "rpc/stream.h"
@@ -20,10 +18,10 @@
 
 /* A request that has not been answered. What is needed to send it (again) is kept in `data`: the caller's
  * and the intent's strings, and the payload; nothing for one that was sent and must not be sent twice. */
-typedef struct PendingRequest {
+typedef struct Pending {
         uint64_t id; /* key */
-        UT_hash_handle hh; /* iterates in the order of the calls */
-        TAILQ_ENTRY(PendingRequest) others; /* in deadlines, or in failing */
+        UT_hash_handle by_id; /* iterates in the order of the calls */
+        TAILQ_ENTRY(Pending) others; /* in deadlines, or in failing */
         uint64_t deadline;
         const MethodInfo *method;
         RpcReply reply;
@@ -38,9 +36,9 @@ typedef struct PendingRequest {
         RpcMessage message; /* points into this */
         size_t size;
         char data[];
-} PendingRequest;
+} Pending;
 
-typedef TAILQ_HEAD(PendingRequestList, PendingRequest) PendingRequestList;
+typedef TAILQ_HEAD(PendingList, Pending) PendingList;
 
 struct RpcClient {
         unsigned n_ref; /* the owner's, and one for each callback that runs */
@@ -54,9 +52,9 @@ struct RpcClient {
         sd_event_source *connect_timer;
         bool connecting; /* connect_timer is armed */
         uint64_t backoff_usec;
-        PendingRequest *pending; /* by id */
-        PendingRequestList deadlines; /* the same, earliest first */
-        PendingRequestList failing; /* out of both, about to be failed */
+        Pending *pending; /* by id */
+        PendingList deadlines; /* the same, earliest first */
+        PendingList failing; /* out of both, about to be failed */
         size_t kept_size;
         uint64_t last_id;
         sd_event_source *deadline_timer;
@@ -96,7 +94,7 @@ static char *copy_string(char **p, const char *s) {
         return copy;
 }
 
-static void pending_keep(PendingRequest *pending, const RpcMessage *message) {
+static void pending_keep(Pending *pending, const RpcMessage *message) {
         char *p = pending->data;
 
         pending->kept = true;
@@ -127,14 +125,14 @@ static void pending_keep(PendingRequest *pending, const RpcMessage *message) {
 }
 
 /* `keep`: copies what is needed to send the request later. */
-static PendingRequest *pending_new(const MethodInfo *method, const RpcMessage *message, bool keep) {
+static Pending *pending_new(const MethodInfo *method, const RpcMessage *message, bool keep) {
         size_t size =
                 keep ? caller_size(message->caller) + intent_size(message->intent) + message->payload_size
                      : 0;
-        PendingRequest *pending = malloc(sizeof(PendingRequest) + size);
+        Pending *pending = malloc(sizeof(Pending) + size);
         if (!pending)
                 return NULL;
-        memset(pending, 0, sizeof(PendingRequest));
+        memset(pending, 0, sizeof(Pending));
         pending->method = method;
         pending->size = size;
         if (keep)
@@ -143,34 +141,34 @@ static PendingRequest *pending_new(const MethodInfo *method, const RpcMessage *m
 }
 
 /* Keeps `deadlines` in order. Timeouts are mostly alike, so the place is at or near the end. */
-static void insert_deadline(RpcClient *client, PendingRequest *pending) {
-        PendingRequest *before = TAILQ_LAST(&client->deadlines, PendingRequestList);
+static void insert_deadline(RpcClient *client, Pending *pending) {
+        Pending *before = TAILQ_LAST(&client->deadlines, PendingList);
 
         while (before && before->deadline > pending->deadline)
-                before = TAILQ_PREV(before, PendingRequestList, others);
+                before = TAILQ_PREV(before, PendingList, others);
         if (before)
                 TAILQ_INSERT_AFTER(&client->deadlines, before, pending, others);
         else
                 TAILQ_INSERT_HEAD(&client->deadlines, pending, others);
 }
 
-static int add_pending(RpcClient *client, PendingRequest *pending) {
-        HASH_ADD(hh, client->pending, id, sizeof(pending->id), pending);
-        if (!HASH_WAS_ADDED(pending))
+static int add_pending(RpcClient *client, Pending *pending) {
+        HASH_ADD(by_id, client->pending, id, sizeof(pending->id), pending);
+        if (!pending->by_id.tbl)
                 return -ENOMEM;
         insert_deadline(client, pending);
         client->kept_size += pending->size;
         return 0;
 }
 
-static void remove_pending(RpcClient *client, PendingRequest *pending) {
-        HASH_DELETE(hh, client->pending, pending);
+static void remove_pending(RpcClient *client, Pending *pending) {
+        HASH_DELETE(by_id, client->pending, pending);
         TAILQ_REMOVE(&client->deadlines, pending, others);
         client->kept_size -= pending->size;
 }
 
 /* Marks a request as failed: run_failures() calls its reply. */
-static void set_failing(RpcClient *client, PendingRequest *pending, Sc__ErrorCode failure) {
+static void set_failing(RpcClient *client, Pending *pending, Sc__ErrorCode failure) {
         remove_pending(client, pending);
         pending->failure = failure;
         TAILQ_INSERT_TAIL(&client->failing, pending, others);
@@ -178,7 +176,7 @@ static void set_failing(RpcClient *client, PendingRequest *pending, Sc__ErrorCod
 
 /* The replies may do anything: call, or free the client, which then runs the rest of the list itself. */
 static void run_failures(RpcClient *client) {
-        PendingRequest *pending;
+        Pending *pending;
 
         while ((pending = TAILQ_FIRST(&client->failing))) {
                 TAILQ_REMOVE(&client->failing, pending, others);
@@ -190,7 +188,7 @@ static void run_failures(RpcClient *client) {
 /* --- deadlines --- */
 
 static void arm_deadline_timer(RpcClient *client) {
-        PendingRequest *first = TAILQ_FIRST(&client->deadlines);
+        Pending *first = TAILQ_FIRST(&client->deadlines);
 
         /* An early wake-up is cheaper than setting the timer anew for every request. */
         if (!first || first->deadline >= client->armed_deadline)
@@ -203,7 +201,7 @@ static void arm_deadline_timer(RpcClient *client) {
 static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
         _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
         uint64_t now = boottime_usec();
-        PendingRequest *pending;
+        Pending *pending;
 
         client->armed_deadline = USEC_INFINITY;
         while ((pending = TAILQ_FIRST(&client->deadlines)) && pending->deadline <= now)
@@ -250,10 +248,10 @@ static int send_request(RpcClient *client, uint64_t id, const RpcMessage *messag
 
 /* Sends everything that has not been sent on this connection, in the order of the calls. */
 static void send_waiting(RpcClient *client) {
-        PendingRequest *pending, *next;
+        Pending *pending, *next;
         uint64_t now = boottime_usec();
 
-        HASH_ITER(hh, client->pending, pending, next) {
+        HASH_ITER(by_id, client->pending, pending, next) {
                 if (pending->sent || pending->deadline <= now)
                         continue;
                 int r = send_request(client, pending->id, &pending->message, pending->deadline - now);
@@ -268,9 +266,9 @@ static void send_waiting(RpcClient *client) {
 }
 
 static int on_response(RpcClient *client, const Sc__Envelope *envelope) {
-        PendingRequest *pending;
+        Pending *pending;
 
-        HASH_FIND(hh, client->pending, &envelope->id, sizeof(envelope->id), pending);
+        HASH_FIND(by_id, client->pending, &envelope->id, sizeof(envelope->id), pending);
         if (!pending)
                 return envelope->id <= client->last_id ? 0 : -EPROTO; /* it was too late, or is made up */
         remove_pending(client, pending);
@@ -301,13 +299,13 @@ static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
 
 static void on_end(int error, void *userdata) {
         _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
-        PendingRequest *pending, *next;
+        Pending *pending, *next;
 
         if (error < 0)
                 log_peer((.error_number = -error), LOG_NOTICE, "Lost the connection to %s: %m",
                         client->address);
         client->stream = stream_free(client->stream);
-        HASH_ITER(hh, client->pending, pending, next) {
+        HASH_ITER(by_id, client->pending, pending, next) {
                 if (pending->method->idempotent || !pending->sent)
                         pending->sent = false;
                 else
@@ -400,7 +398,7 @@ int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64
 }
 
 RpcClient *rpc_client_free(RpcClient *client) {
-        PendingRequest *pending, *next;
+        Pending *pending, *next;
 
         if (!client || client->freed)
                 return NULL;
@@ -408,7 +406,7 @@ RpcClient *rpc_client_free(RpcClient *client) {
         client->stream = stream_free(client->stream);
         client->connect_timer = sd_event_source_disable_unref(client->connect_timer);
         client->deadline_timer = sd_event_source_disable_unref(client->deadline_timer);
-        HASH_ITER(hh, client->pending, pending, next)
+        HASH_ITER(by_id, client->pending, pending, next)
                 set_failing(client, pending, ERROR_UNAVAILABLE);
         run_failures(client);
         return client_unref(client);
@@ -426,9 +424,9 @@ int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessag
 }
 
 void rpc_client_forget(RpcClient *client, uint64_t id) {
-        PendingRequest *pending;
+        Pending *pending;
 
-        HASH_FIND(hh, client->pending, &id, sizeof(id), pending);
+        HASH_FIND(by_id, client->pending, &id, sizeof(id), pending);
         if (pending)
                 remove_pending(client, pending);
         else {
@@ -449,11 +447,11 @@ int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessa
         bool keep = method->idempotent || !client->stream;
         if (message->payload_size > RPC_MAX_PAYLOAD)
                 return -EMSGSIZE;
-        if (HASH_CNT(hh, client->pending) >= RPC_MAX_PENDING ||
+        if (HASH_CNT(by_id, client->pending) >= RPC_MAX_PENDING ||
                 (keep && client->kept_size + message->payload_size > RPC_MAX_QUEUE))
                 return -ENOBUFS;
 
-        _cleanup_free_ PendingRequest *pending = pending_new(method, message, keep);
+        _cleanup_free_ Pending *pending = pending_new(method, message, keep);
         if (!pending)
                 return -ENOMEM;
         uint64_t timeout = message->timeout_usec ?: client->default_timeout_usec;

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/peers.h"
 
-/* Out of memory is an error like any other: the element's tbl is NULL then. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include "util/hash.h"
 
 struct Peer {
         UT_hash_handle hh;
@@ -46,7 +44,7 @@ int peers_get(Peers *peers, const char *address, RpcClient **ret) {
                 if (r < 0)
                         return r;
                 HASH_ADD_STR(peers->by_address, address, peer);
-                if (!peer->hh.tbl)
+                if (!HASH_WAS_ADDED(peer))
                         return -ENOMEM;
                 found = TAKE_PTR(peer);
         }

@@ -36,11 +36,11 @@ static bool fails(void) {
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
-void *__real_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__real_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_mprotect(void *address, size_t size, int protection);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_mprotect(void *address, size_t size, int protection);
 
 void *__wrap_malloc(size_t size) {
@@ -51,9 +51,9 @@ void *__wrap_calloc(size_t n, size_t size) {
         return fails() ? NULL : __real_calloc(n, size);
 }
 
-void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
         if (!fails())
-                return __real_mmap(address, size, protection, flags, fd, offset);
+                return __real_mmap64(address, size, protection, flags, fd, offset);
         errno = ENOMEM;
         return MAP_FAILED;
 }
