@@ -14,7 +14,8 @@ extern const MessageInfo *const group_records[];
 /* Takes the store, when it succeeds. Calls run on the dispatcher's fibers. */
 int group_role_new(GroupRole **ret, sd_event *event, const Conf *conf, Store *store, Dispatcher *dispatcher,
         const GroupPorts *ports);
-/* Commits what is queued; whoever waits is answered. After dispatcher_stop_serving(). */
+/* Commits what is queued; whoever waits is answered. After dispatcher_stop_calls(), so that the fibers
+ * that wait for anything but a write have ended. */
 GroupRole *group_role_free(GroupRole *role);
 DEFINE_CLEANUP(GroupRole *, group_role_free);
 
