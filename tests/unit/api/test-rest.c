@@ -130,8 +130,7 @@ static int answer_list(Call *call, const ProtobufCMessage *message, ProtobufCMes
         if (streq(request->after, "long")) {
                 n_lists_begun++;
                 int r = fiber_sleep(60 * USEC_PER_SEC);
-                assert_int_equal(r, -ECANCELED);
-                n_lists_cancelled++;
+                n_lists_cancelled += r == -ECANCELED;
                 return r;
         }
         char *limit = arena_printf(&call->arena, "%u", request->limit);
@@ -393,6 +392,18 @@ static void test_client_goes_away(void **state) {
         assert_true(n_idle > 0);
 }
 
+/* A request has as long as a call between roles, and no longer. */
+static void test_deadline(void **state) {
+        const char *authorization = sign_in();
+
+        fixture.conf->rpc_timeout_usec = 50 * USEC_PER_MSEC;
+        ASK(.verb = "GET", .path = "/v1/conversations", .query = "after=long",
+                .authorization = authorization);
+        assert_problem(504, "timeout");
+        assert_int_equal(n_lists_begun, 1);
+        assert_int_equal(n_lists_cancelled, 0);
+}
+
 /* A client that goes while the health is probed takes nothing from the one who shares the answer. */
 static void test_health_is_shared(void **state) {
         HttpRequest first = {.verb = "GET", .path = "/healthz"};
@@ -510,6 +521,7 @@ int main(void) {
                 TEST(test_expired_token),
                 TEST(test_methods_of_group),
                 TEST(test_client_goes_away),
+                TEST(test_deadline),
                 TEST(test_health_is_shared),
                 TEST(test_private_fields),
                 TEST(test_rest_ends_first),

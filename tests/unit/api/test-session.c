@@ -313,6 +313,54 @@ static void test_login_cancelled(void **state) {
         must_login("ann", "correct horse");
 }
 
+/* The same for a refresh: the new token is the one in force, or the old one still is. */
+static void test_refresh_cancelled(void **state) {
+        bool completed = false;
+
+        sign_in();
+        for (unsigned n_turns = 0; !completed; n_turns++) {
+                Outcome outcome;
+                Call *call = begin_refresh(&outcome, token);
+                for (unsigned i = 0; i < n_turns && !outcome.done; i++)
+                        fixture_run_once();
+                completed = outcome.done;
+                if (!completed)
+                        call_cancel(call);
+                fixture_wait(&outcome);
+                if (outcome.code == ERROR_NONE)
+                        strcpy(token, ((Sc__TokenResponse *) outcome.response)->refresh_token);
+                else
+                        assert_int_equal(outcome.code, ERROR_UNAVAILABLE);
+        }
+        assert_int_equal(refresh(token)->code, ERROR_NONE);
+        assert_int_equal(fixture.n_ended, 0);
+}
+
+/* The same for a logout; what was done is told, whoever still wants to hear of it. */
+static void test_logout_cancelled(void **state) {
+        Sc__LogoutRequest request = SC__LOGOUT_REQUEST__INIT;
+        unsigned n_ended = 0;
+        bool completed = false;
+
+        sign_in();
+        for (unsigned n_turns = 0; !completed; n_turns++) {
+                Outcome outcome;
+                strcpy(session, must_login("ann", "correct horse")->session);
+                Call *call =
+                        fixture_begin(&outcome, &method_auth_logout, &request.base, user, session, ADDRESS);
+                for (unsigned i = 0; i < n_turns && !outcome.done; i++)
+                        fixture_run_once();
+                completed = outcome.done;
+                if (!completed)
+                        call_cancel(call);
+                fixture_wait(&outcome);
+                n_ended += outcome.code == ERROR_NONE;
+                assert_int_equal(session_is_active(user, session), outcome.code != ERROR_NONE);
+                wait_until_told(n_ended);
+        }
+        assert_int_equal(fixture.n_ended, n_ended);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
 int main(void) {
@@ -334,6 +382,8 @@ int main(void) {
                 TEST(test_session_limit),
                 TEST(test_session_limit_lowered),
                 TEST(test_login_cancelled),
+                TEST(test_refresh_cancelled),
+                TEST(test_logout_cancelled),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
