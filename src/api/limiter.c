@@ -5,10 +5,8 @@
 #include <stdio.h>
 #include <sys/queue.h>
 
+#include "util/hash.h"
 #include "util/token-bucket.h"
-/* Without memory for its tables uthash ends the process otherwise. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
 
 typedef struct Entry {
         TokenBucket bucket;
@@ -60,7 +58,7 @@ static Entry *add_entry(Limiter *limiter, const char *key, size_t size) {
                 return NULL;
         memcpy(entry->key, key, size);
         HASH_ADD_KEYPTR(hh, limiter->entries, entry->key, size, entry);
-        if (!entry->hh.tbl) { /* no memory for the table */
+        if (!HASH_WAS_ADDED(entry)) {
                 free(entry);
                 return NULL;
         }
