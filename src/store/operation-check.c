@@ -115,8 +115,22 @@ int check_intent(const StoreIntent *intent) {
         return isempty(intent->target) || !intent->method || !intent->request ? -EINVAL : 0;
 }
 
-int check_entry(const Sc__Message *entry, const char *conversation) {
-        return isempty(conversation) || !streq(strempty(entry->conversation), conversation) ? -EINVAL : 0;
+static bool have_same_name(const Sc__Message *a, const Sc__Message *b) {
+        return !isempty(a->client_msg_id) && streq(a->client_msg_id, strempty(b->client_msg_id)) &&
+               streq(strempty(a->sender), strempty(b->sender));
+}
+
+int check_entries(Sc__Message *const *entries, size_t n, const char *conversation) {
+        if (n == 0 || n > STORE_MAX_APPEND || isempty(conversation))
+                return -EINVAL;
+        for (size_t i = 0; i < n; i++) {
+                if (!streq(strempty(entries[i]->conversation), conversation))
+                        return -EINVAL;
+                for (size_t k = 0; k < i; k++)
+                        if (have_same_name(entries[k], entries[i]))
+                                return -EINVAL;
+        }
+        return 0;
 }
 
 int check_read(const StoreRead *read) {

@@ -236,15 +236,12 @@ int operation_new_append(Operation **ret, const MessageInfo *info, const StoreAp
         Space space = {};
         Room room;
 
-        if (append->n == 0 || append->n > STORE_MAX_APPEND)
-                return -EINVAL;
-        FOREACH_ARRAY(entry, append->entries, append->n) {
-                int r = check_entry(*entry, append->conversation);
-                if (r < 0)
-                        return r;
+        int r = check_entries(append->entries, append->n, append->conversation);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(entry, append->entries, append->n)
                 add_record_space(&space, info, &(*entry)->base);
-        }
-        int r = add_extras_space(&space, append->conversation, append->followers, append->n_followers,
+        r = add_extras_space(&space, append->conversation, append->followers, append->n_followers,
                 append->intents, append->n_intents);
         if (r < 0)
                 return r;

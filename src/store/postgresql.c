@@ -111,6 +111,7 @@ static bool postgresql_is_connected(Backend *b) {
 
 const BackendClass store_backend_class = {
         .kind = "postgresql",
+        .version = STONECHAT_VERSION,
         .open = postgresql_open,
         .close = postgresql_close,
         .submit = postgresql_submit,

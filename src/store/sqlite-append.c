@@ -142,8 +142,9 @@ static int find_all_taken(Appender *a, Operation *o) {
                         return r;
                 o->append.n_taken += (size_t) r;
         }
-        /* Two of its own entries have the same name. */
-        o->r = o->append.n_taken > 0 ? -EEXIST : -EINVAL;
+        if (o->append.n_taken == 0)
+                return -EIO; /* the conversation is not where its last entry says */
+        o->r = -EEXIST;
         return 0;
 }
 

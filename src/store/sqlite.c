@@ -135,6 +135,7 @@ static bool sqlite_is_alive(Backend *b, uint64_t max_busy_usec) {
 
 const BackendClass store_backend_class = {
         .kind = "sqlite",
+        .version = STONECHAT_VERSION,
         .open = sqlite_open,
         .close = sqlite_close,
         .submit = sqlite_submit,

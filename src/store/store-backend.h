@@ -10,7 +10,7 @@
  *
  * Back ends are modules, so that a daemon maps only the library it uses: store_open() loads
  * STONECHAT_MODULE_DIRECTORY/store-KIND.so (an environment variable of that name, for the build tree, comes
- * first), which defines store_backend_class. Tests that look inside a back end link it, and say so with
+ * first), which defines store_backend_class; one of another release than the program is refused. Tests that look inside a back end link it, and say so with
  * store_register_backend(). */
 
 #include "store/operation.h"
@@ -19,6 +19,7 @@ typedef struct Backend Backend;
 
 typedef struct BackendClass {
         const char *kind; /* StoreConfig.kind */
+        const char *version; /* of the release: STONECHAT_VERSION, which a module and its program share */
         /* As store_open(). The back end may call store_finish() from then on. config does not outlive the
          * call, but the records it names do. The event loop is the store's. */
         int (*open)(Backend **ret, Store *store, sd_event *event, const StoreConfig *config);

@@ -37,6 +37,12 @@ static int load_module(const char *kind, const BackendClass **ret) {
                 log_error("Failed to load the store's back end: %s", dlerror());
                 return -ENOPKG;
         }
+        /* While a package is unpacked one may be new and the other old. */
+        if (!streq(class->version, STONECHAT_VERSION)) {
+                log_error("%s is of release %s, and this program of %s", path, class->version,
+                        STONECHAT_VERSION);
+                return -ENOPKG;
+        }
         *ret = class;
         return 0;
 }

@@ -168,7 +168,9 @@ const IndexInfo *store_index(const MessageInfo *info, const char *name);
 typedef struct StoreAppend {
         const char *conversation; /* the partition */
         uint64_t after_seq; /* where the conversation stands */
-        Sc__Message *const *entries; /* they get after_seq + 1, + 2, …; their seq is ignored. Copied */
+        /* They get after_seq + 1, + 2, …; their seq is ignored. No two of one sender with the same client_msg_id.
+         * Copied. */
+        Sc__Message *const *entries;
         size_t n;
         const StoreItem *followers; /* of all entries together */
         size_t n_followers;

@@ -149,7 +149,8 @@ static void assert_append_refused(Fixture *f, const StoreAppend *append) {
 
 static void test_appends(void **state) {
         Fixture *f = *state;
-        Sc__Message message = fixture_message("c", "a", "1", "x"), elsewhere = message;
+        Sc__Message message = fixture_message("c", "a", "1", "x"), elsewhere = message,
+                    same_name = fixture_message("c", "a", "1", "y");
         Sc__Message *entries[STORE_MAX_APPEND + 1];
         const Sc__Member member = make_member("d", "u", 1);
 
@@ -162,6 +163,8 @@ static void test_appends(void **state) {
         assert_append_refused(f, &append);
         append.n = 2;
         entries[1] = &elsewhere;
+        assert_append_refused(f, &append);
+        entries[1] = &same_name;
         assert_append_refused(f, &append);
         append.n = 1;
         append.followers = &PUT(member, &member);
