@@ -230,8 +230,9 @@ static void note_prepared(PgConnection *c, unsigned statement, const PGresult *r
         const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
         c->prepared[statement] = PQresultStatus(result) == PGRES_COMMAND_OK;
-        /* In a failed transaction (25P02) nothing can be prepared: it is tried again after its end. */
-        if (!c->prepared[statement] && code && !streq(code, "25P02"))
+        /* In a failed transaction (25P02) nothing can be prepared: it is tried again after its end. When the
+         * server ends (class 57), it says so once more. */
+        if (!c->prepared[statement] && code && !streq(code, "25P02") && !startswith(code, "57"))
                 log_peer((), LOG_ERR, "The store's server refuses a statement: %s (%s)",
                         strempty(PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)), code);
 }

@@ -18,6 +18,7 @@ static const struct {
         {"57014", PG_FAILURE_RETRY, true, -EIO}, /* cancelled, or took too long */
         {"25P02", PG_FAILURE_RETRY, true, -EIO}, /* what was sent before in this transaction failed */
         {"26000", PG_FAILURE_RETRY, true, -EIO}, /* preparing the statement fell to that */
+        {"57P", PG_FAILURE_RETRY, true, -EIO}, /* the server ends: the connection is lost in a moment */
         {"25006", PG_FAILURE_READ_ONLY, true, -ENOTCONN},
         {"53100", PG_FAILURE_FINAL, true, -ENOSPC}, /* the role tells, once */
         {"53200", PG_FAILURE_FINAL, false, -ENOMEM},

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <libpq-fe.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +82,7 @@ static bool start(void) {
         char sockets[sizeof(directory) + 32];
         const char *const command[] = {PROGRAMS "/postgres", "-D", "data", "-c", "listen_addresses=", "-c",
                 sockets, "-c", "max_connections=50", "-c", "shared_buffers=32MB", "-c",
-                "log_min_messages=warning", NULL};
+                "log_min_messages=warning", "-c", "log_min_error_statement=panic", NULL};
 
         snprintf(sockets, sizeof(sockets), "unix_socket_directories=%s", directory);
         server = run(command);
@@ -104,10 +103,18 @@ const char *postgresql_uri(void) {
         return uri;
 }
 
-long postgresql_query(const char *sql) {
+PGconn *postgresql_connect(void) {
         const char *const keywords[] = {"dbname", "password", NULL};
         const char *const values[] = {uri, POSTGRESQL_PASSWORD, NULL};
         PGconn *conn = PQconnectdbParams(keywords, values, 1);
+
+        if (PQstatus(conn) != CONNECTION_OK)
+                fail_msg("%s", PQerrorMessage(conn));
+        return conn;
+}
+
+long postgresql_query(const char *sql) {
+        PGconn *conn = postgresql_connect();
         PGresult *result = PQexec(conn, sql);
         ExecStatusType status = PQresultStatus(result);
 

@@ -4,6 +4,7 @@
 /* A PostgreSQL server of the test's own: a new cluster in a directory that goes with it, on a socket in there,
  * with a user and a password. It ends with the process. */
 
+#include <libpq-fe.h>
 #include <signal.h>
 
 #include "fixture.h"
@@ -18,6 +19,8 @@ const char *postgresql_uri(void);
 /* A schema of its own for each fixture: its directory's name. */
 StoreConfig postgresql_config(const Fixture *f);
 
+/* Waits, and fails the test if it cannot. */
+PGconn *postgresql_connect(void);
 /* As the server's administrator: fails the test if that fails. The first column of the first row, as a number. */
 long postgresql_query(const char *sql);
 
