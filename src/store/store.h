@@ -92,8 +92,8 @@ void store_get_statistics(Store *store, StoreStatistics *ret);
 typedef enum StoreVerb {
         STORE_INSERT, /* guard: -EEXIST if the key, or a unique index, is taken */
         STORE_PUT, /* follower: there is this record now, whatever was there. No unique index but the key */
-        STORE_PATCH, /* changes fields. Guard: -ENOENT, -ESTALE if a condition does not hold. Follower: if it
-                        is there */
+        STORE_PATCH, /* changes fields. Guard: -ENOENT, -ESTALE if a condition does not hold, -EEXIST if a unique
+                      * index is taken. Follower: if it is there; no field of a unique index */
         STORE_DELETE, /* guard: -ENOENT, -ESTALE; follower: it is not there now */
 } StoreVerb;
 
@@ -103,7 +103,8 @@ typedef enum StoreChangeKind {
         STORE_MAX, /* to the record's value if that is larger; integers */
 } StoreChangeKind;
 
-/* Fields are named by their numbers in descriptor->fields; STORE_FIELD(info, "name") finds one. */
+/* Fields are named by their numbers in descriptor->fields; store_field(info, "name") finds one. Each is changed
+ * once; none of the key, and not the version; the members of a oneof all together. */
 typedef struct StoreChange {
         unsigned field;
         StoreChangeKind kind;

@@ -19,3 +19,4 @@ int conformance_run_reads(void);
 int conformance_run_values(void);
 int conformance_run_fibers(void);
 int conformance_run_random(void);
+extern unsigned conformance_n_seeds; /* of the random operations, in one run */

@@ -19,7 +19,8 @@ static bool reorder;
 static void begin(Fixture *f) {
         model = model_new(seed);
         model_use(model, "model");
-        model_set_faults(model, &(ModelFaults){.reorder = reorder, .max_delay_usec = seed % 3 == 2 ? 50 : 0});
+        model_set_faults(
+                model, &(ModelFaults){.reorder = reorder, .max_delay_usec = seed % 3 == 2 ? 50 : 0});
 }
 
 static void end(Fixture *f) {
@@ -36,6 +37,7 @@ static StoreConfig config(const Fixture *f) {
 int main(void) {
         uint64_t last;
 
+        conformance_n_seeds = 50;
         fixture_config = config;
         fixture_begin = begin;
         fixture_end = end;

@@ -4,5 +4,6 @@
 
 int main(void) {
         fixture_config = fixture_config_sqlite;
+        conformance_n_seeds = 100;
         return conformance_run();
 }
