@@ -7,23 +7,28 @@
 #include "group/delivery/fanout.h"
 #include "service-handlers.h"
 
-/* The number of counting entries up to this one, which is not beyond the last. May suspend. */
+/* The number of counting entries up to this one, which is not beyond the last. It may have been deleted; the
+ * next one that is there tells as well. May suspend. */
 static int read_count(Call *call, const Conversation *conversation, uint64_t seq, uint64_t *ret) {
         GroupRole *role = call->role;
-        Sc__Message key = SC__MESSAGE__INIT, *entry;
+        Sc__Message from = SC__MESSAGE__INIT;
+        StoreRows *rows;
 
         if (seq == conversation->sequence.last_seq) {
                 *ret = conversation->sequence.last_count;
                 return 0;
         }
-        key.conversation = (char *) conversation->id;
-        key.seq = seq;
-        int r = store_get(role->store, &call->arena, &sc__message__info, &key.base, &entry);
+        from.conversation = (char *) conversation->id;
+        from.seq = seq - 1;
+        int r = store_read(role->store, &call->arena,
+                &(StoreRead){.info = &sc__message__info, .from = &from.base, .n_prefix = 1, .after = true},
+                1, &rows);
         if (r < 0)
                 return r;
-        if (r == 0)
-                return call_refuse(call, ERROR_NOT_FOUND, "seq");
-        *ret = entry->count;
+        if (rows->n == 0)
+                return -EIO; /* The last entry is never deleted. */
+        const Sc__Message *entry = (const Sc__Message *) rows->records[0];
+        *ret = entry->count - (entry->seq > seq && sequence_counts(entry));
         return 0;
 }
 

@@ -377,6 +377,35 @@ static void test_mark_read_beside_a_flush(void **state) {
         assert_int_equal(get(f, "ada", conversation)->unread_count, 1);
 }
 
+static const char *to_shorten;
+
+/* On a fiber. */
+static void shorten(void *userdata) {
+        Fixture *f = userdata;
+        unsigned n;
+
+        assert_int_equal(store_delete_entries(f->role->store, to_shorten, 2, 10, &n), 0);
+        assert_int_equal(n, 2);
+}
+
+/* The cursor may be put on an entry that is not there any more. */
+static void test_mark_read_of_what_was_deleted(void **state) {
+        Fixture *f = *state;
+        const char *conversation = open_direct(f, "ada", "bob");
+
+        for (unsigned i = 0; i < 5; i++)
+                send_text(f, "bob", conversation, "", "hello");
+        to_shorten = conversation;
+        assert_int_equal(fiber_start(dispatcher_fibers(f->dispatcher),
+                                 &(FiberStart){.main = shorten, .userdata = f}, NULL),
+                0);
+        settle(f);
+        assert_int_equal(mark_read(f, "ada", conversation, 1), 1);
+        assert_int_equal(get(f, "ada", conversation)->unread_count, 3);
+        assert_int_equal(mark_read(f, "ada", conversation, 3), 3);
+        assert_int_equal(get(f, "ada", conversation)->unread_count, 2);
+}
+
 static Sc__ConversationHead *read_head(Fixture *f, const char *conversation);
 
 /* One write a conversation and second, however many messages and senders. */
@@ -757,6 +786,7 @@ int main(void) {
                 TEST(test_racing_cursors),
                 TEST(test_unread_with_own_messages),
                 TEST(test_mark_read_beside_a_flush),
+                TEST(test_mark_read_of_what_was_deleted),
                 TEST(test_flush),
                 TEST(test_list),
                 TEST(test_list_with_ties),
