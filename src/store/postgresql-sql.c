@@ -253,7 +253,7 @@ static void add_change_or_guard(Builder *b, void (*add_statement)(Builder *)) {
         }
         add(b, "WITH guard AS (");
         add_statement(b);
-        if (version >= 0)
+        if (version >= 0 && b->shape->kind == PG_PATCH)
                 add(b, " RETURNING t.\"%s\" AS version)", field_name(b->info, (unsigned) version));
         else
                 add(b, " RETURNING 0::bigint AS version)");
@@ -465,13 +465,12 @@ static void add_order(Builder *b) {
                         field_name(b->info, shape->index->fields[i]), shape->descending ? " DESC" : "");
 }
 
-/* The bytes of strings and blobs of a row. Nothing is compressed (pg_sql_create_table()), so this does not
- * read what is stored beside the row. */
+/* The bytes of a row, as the reader counts them. This does not read what is stored beside the row. */
 static void add_size(Builder *b) {
         add(b, "8 * %zu", record_n_fields(b->info));
         FOREACH_ARRAY(field, b->info->descriptor->fields, b->info->descriptor->n_fields)
                 if (record_field_type(field) >= VALUE_TEXT)
-                        add(b, " + coalesce(pg_column_size(t.\"%s\"), 0)", field->name);
+                        add(b, " + coalesce(octet_length(t.\"%s\"), 0)", field->name);
 }
 
 static void add_select_rows(Builder *b, const char *columns) {
@@ -489,19 +488,18 @@ static void add_select_rows(Builder *b, const char *columns) {
         add_read_value(b, PG_LIMIT, 0);
 }
 
-/* The rows up to the one with which they exceed so many bytes: the reader drops that one, and knows that there
- * is more. So large records that nobody wants yet do not cross the wire. */
+/* The rows up to the one with which they exceed so many bytes, and two at least: the reader drops the last, and
+ * knows that there is more. So large records that nobody wants yet do not cross the wire. */
 static void add_select_sized(Builder *b) {
         add(b, "SELECT ");
         add_columns(b, b->info, "t.");
-        add(b, " FROM (SELECT t.*, sum(");
+        add(b, " FROM (SELECT t.*, row_number() OVER w AS place, sum(");
         add_size(b);
-        add(b, ") OVER (");
-        add_order(b);
-        add(b, "%sROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS size_before FROM (",
-                b->shape->n_prefix < b->shape->index->n_fields ? " " : "");
+        add(b, ") OVER (w ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS size_before FROM (");
         add_select_rows(b, "t.*");
-        add(b, ") AS t) AS t WHERE coalesce(t.size_before, 0) <= ");
+        add(b, ") AS t WINDOW w AS (");
+        add_order(b);
+        add(b, ")) AS t WHERE t.place <= 2 OR t.size_before <= ");
         add_read_value(b, PG_MAX_BYTES, 0);
         add_order(b);
 }
@@ -653,8 +651,7 @@ static void add_column_definition(Builder *b, const ProtobufCFieldDescriptor *fi
                 add(b, " NOT NULL DEFAULT %s", columns[type].empty);
 }
 
-/* Large values are stored beside the row as they are: compression would cost more time than it saves, and the
- * sizes that reads go by would not be the real ones. */
+/* Large values are stored beside the row as they are: compression would cost more time than it saves. */
 static void add_storage(Builder *b, const MessageInfo *info) {
         FOREACH_ARRAY(field, info->descriptor->fields, info->descriptor->n_fields)
                 if (record_field_type(field) >= VALUE_TEXT) {

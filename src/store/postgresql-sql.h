@@ -11,8 +11,8 @@
  *
  * What the rows of guards hold:
  *   INSERT  done
- *   PATCH   done, the new version or 0, whether there is such a record
- *   DELETE  the same, with the version that was deleted
+ *   PATCH   done, the new version (0: none), whether there is such a record
+ *   DELETE  the same, without a version
  *   APPEND  the last seq before, an array of the stored entries that have a client_msg_id and sender of these
  *
  * PUT, PATCH and DELETE as followers answer nothing; INTENTS the number of the last; SELECT the fields of the
