@@ -165,6 +165,14 @@ char *arena_printf(Arena *arena, const char *format, ...) {
         return s;
 }
 
+ProtobufCMessage *arena_new_message(Arena *arena, const ProtobufCMessageDescriptor *descriptor) {
+        ProtobufCMessage *message = arena_alloc(arena, descriptor->sizeof_message);
+
+        if (message)
+                protobuf_c_message_init(descriptor, message);
+        return message;
+}
+
 int arena_unpack(Arena *arena, const ProtobufCMessageDescriptor *descriptor, const void *data, size_t size,
         ProtobufCMessage **ret) {
         arena->exhausted = false;

@@ -43,6 +43,9 @@ char *arena_printf(Arena *arena, const char *format, ...) _printf_(2, 3);
 /* One zeroed object, or n of them. */
 #define arena_new(arena, type, n) ((type *) arena_alloc0(arena, sizeof(type) * (n)))
 
+/* A message with all defaults; NULL at the limit or out of memory. */
+ProtobufCMessage *arena_new_message(Arena *arena, const ProtobufCMessageDescriptor *descriptor);
+
 /* Unpacks a message into the arena: -EBADMSG if malformed, -ENOMEM at the limit. */
 int arena_unpack(Arena *arena, const ProtobufCMessageDescriptor *descriptor, const void *data, size_t size,
         ProtobufCMessage **ret);

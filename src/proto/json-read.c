@@ -13,16 +13,7 @@ typedef struct Reader {
         JsonError *error;
 } Reader;
 
-ProtobufCMessage *arena_new_message(Arena *arena, const MessageInfo *info) {
-        ProtobufCMessage *message = arena_alloc(arena, info->descriptor->sizeof_message);
-
-        if (message)
-                protobuf_c_message_init(info->descriptor, message);
-        return message;
-}
-
-/* --- numbers: sign and magnitude, so that one function serves all widths
- * ------------------------------------- */
+/* --- numbers: sign and magnitude, so that one function serves all widths --- */
 
 typedef struct Number {
         bool negative;
@@ -181,7 +172,7 @@ static int read_fields(Reader *reader, const JsonPath *path, const MessageInfo *
 
 static int read_submessage(Reader *reader, const JsonPath *path, const MessageInfo *info,
         const json_t *value, ProtobufCMessage **member) {
-        ProtobufCMessage *message = arena_new_message(reader->arena, info);
+        ProtobufCMessage *message = arena_new_message(reader->arena, info->descriptor);
 
         if (!message)
                 return -ENOMEM;
@@ -243,7 +234,7 @@ static int read_list(Reader *reader, const JsonPath *path, const FieldInfo *info
 static int read_entry(Reader *reader, const JsonPath *path, const MessageInfo *info, const char *name,
         const json_t *value, ProtobufCMessage **ret) {
         const ProtobufCFieldDescriptor *fields = info->descriptor->fields; /* key, value */
-        ProtobufCMessage *entry = arena_new_message(reader->arena, info);
+        ProtobufCMessage *entry = arena_new_message(reader->arena, info->descriptor);
 
         if (!entry)
                 return -ENOMEM;
@@ -370,7 +361,7 @@ int json_read_message(Arena *arena, const MessageInfo *info, const json_t *objec
         bool merge = *message;
 
         if (!*message)
-                *message = arena_new_message(arena, info);
+                *message = arena_new_message(arena, info->descriptor);
         if (!*message)
                 return -ENOMEM;
         return read_fields(&reader, NULL, info, object, *message, merge);

@@ -59,9 +59,6 @@ int json_read_message(Arena *arena, const MessageInfo *info, const json_t *objec
 int json_read_parameter(Arena *arena, const MessageInfo *info, ProtobufCMessage *message, const char *name,
         const char *value, JsonError *error);
 
-/* A new message in the arena with all defaults; NULL at the limit. */
-ProtobufCMessage *arena_new_message(Arena *arena, const MessageInfo *info);
-
 /* Checks the rules of the whole message, whatever surface it came in by, nested ones too: required, sizes,
  * ranges, known enum values, identifiers, UTF-8, raw_json. -EINVAL with error set, or -ENOMEM. (protobuf-c
  * ends a string that holds a NUL there: what follows is never seen.) */

@@ -219,7 +219,7 @@ static void forward(Dispatcher *dispatcher, Call *call) {
 
 static void run_call(void *userdata) {
         Call *call = userdata;
-        ProtobufCMessage *response = arena_new_message(&call->arena, call->method->response);
+        ProtobufCMessage *response = arena_new_message(&call->arena, call->method->response->descriptor);
         int r = response ? call->handler(call, call->request, response) : -ENOMEM;
 
         unset_underway(call);

@@ -66,7 +66,7 @@ describe('units', () => {
     const web = ['libwebsockets', 'libuv'];
     const stores = ['libsqlite3', 'libpq', 'store-postgresql', 'store-sqlite'];
     const forbidden = {
-      'stonechat-arbiter.service': [...web, ...stores, 'libjwt', 'libssl'],
+      'stonechat-arbiter.service': [...web, ...stores, 'libjwt', 'libssl', 'libjansson'],
       'stonechat-group.service': [...web, 'libpq', 'store-postgresql', 'libjwt', 'libssl'],
       'stonechat-api.service': ['libpq', 'store-postgresql'],
       'stonechat-socket@1.service': stores,
@@ -79,7 +79,7 @@ describe('units', () => {
     }
     // A task is over before anybody could look at its maps.
     const job = await host.call('ldd', '/usr/lib/stonechat/stonechat-job');
-    assert.doesNotMatch(job, /libwebsockets|libuv|libsqlite3|libpq|libjwt|libssl/);
+    assert.doesNotMatch(job, /libwebsockets|libuv|libsqlite3|libpq|libjwt|libssl|libjansson/);
   });
 
   it('keep secrets and data to themselves', async () => {

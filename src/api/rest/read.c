@@ -96,7 +96,7 @@ Sc__ErrorCode rest_read_request(
         int r = 0;
 
         *error = (JsonError){};
-        call->request = arena_new_message(&call->arena, call->method->request);
+        call->request = arena_new_message(&call->arena, call->method->request->descriptor);
         if (!call->request)
                 return ERROR_OVERLOADED;
         r = read_path(match, call, error);

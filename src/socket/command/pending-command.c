@@ -128,11 +128,10 @@ bool command_call_read(Call *call, const json_t *data) {
 }
 
 void *command_call_request(Call *call) {
-        call->request = arena_alloc0(&call->arena, call->method->request->descriptor->sizeof_message);
+        call->request = arena_new_message(&call->arena, call->method->request->descriptor);
         if (!call->request) {
                 call_fail_errno(call, -ENOMEM, "make the request");
                 return NULL;
         }
-        protobuf_c_message_init(call->method->request->descriptor, call->request);
         return call->request;
 }

@@ -83,7 +83,7 @@ static void complete_entry(Arena *arena, const MessageInfo *info, ProtobufCMessa
         assert_se(key);
         *(char **) ((uint8_t *) entry + fields[0].offset) = key;
         if (fields[1].type == PROTOBUF_C_TYPE_MESSAGE && !*value)
-                assert_se(*value = arena_new_message(arena, info->fields[1].message));
+                assert_se(*value = arena_new_message(arena, info->fields[1].message->descriptor));
 }
 
 static void random_list(Random *random, Arena *arena, const FieldInfo *info,
@@ -103,7 +103,7 @@ static void random_list(Random *random, Arena *arena, const FieldInfo *info,
 }
 
 static ProtobufCMessage *random_message(Random *random, Arena *arena, const MessageInfo *info) {
-        ProtobufCMessage *message = arena_new_message(arena, info);
+        ProtobufCMessage *message = arena_new_message(arena, info->descriptor);
 
         assert_se(message);
         for (unsigned i = 0; i < info->descriptor->n_fields; i++) {

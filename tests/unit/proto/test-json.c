@@ -383,7 +383,7 @@ static void test_parameters(void **state) {
         JsonError error = {};
 
         arena_init(&arena, 1U << 16);
-        ProtobufCMessage *message = arena_new_message(&arena, history);
+        ProtobufCMessage *message = arena_new_message(&arena, history->descriptor);
         assert_int_equal(json_read_parameter(&arena, history, message, "conversation", "c", &error), 0);
         assert_int_equal(json_read_parameter(&arena, history, message, "limit", "20", &error), 0);
         assert_int_equal(
@@ -398,10 +398,10 @@ static void test_parameters(void **state) {
         assert_string_equal(request->conversation, "c");
         assert_int_equal(request->limit, 20);
         assert_true(request->before == UINT64_MAX);
-        message = arena_new_message(&arena, send);
+        message = arena_new_message(&arena, send->descriptor);
         assert_int_equal(json_read_parameter(&arena, send, message, "kind", "\xff", &error), -EINVAL);
         assert_string_equal(error.detail, "kind: must be UTF-8");
-        message = arena_new_message(&arena, &sc__send_response__info);
+        message = arena_new_message(&arena, &sc__send_response__descriptor);
         assert_int_equal(
                 json_read_parameter(&arena, &sc__send_response__info, message, "duplicate", "yes", &error),
                 -EINVAL);
@@ -409,13 +409,13 @@ static void test_parameters(void **state) {
         assert_int_equal(
                 json_read_parameter(&arena, &sc__send_response__info, message, "duplicate", "true", &error),
                 0);
-        message = arena_new_message(&arena, &sc__presence_response__info);
+        message = arena_new_message(&arena, &sc__presence_response__descriptor);
         assert_int_equal(
                 json_read_parameter(&arena, &sc__presence_response__info, message, "clients", "", &error),
                 -ENOENT);
 
         /* together with a body: it may repeat what the path says, and not contradict it */
-        message = arena_new_message(&arena, send);
+        message = arena_new_message(&arena, send->descriptor);
         assert_int_equal(json_read_parameter(&arena, send, message, "conversation", "c", &error), 0);
         rest = json_pack("{s:s}", "text", "hello");
         assert_int_equal(json_read_message(&arena, send, rest, &message, &error), 0);
