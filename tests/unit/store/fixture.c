@@ -23,6 +23,7 @@ const MessageInfo *const fixture_records[] = {
         NULL,
 };
 
+const char *fixture_parent = "/tmp";
 FixtureConfig fixture_config = fixture_config_sqlite;
 FixtureHook fixture_begin, fixture_end;
 
@@ -39,7 +40,7 @@ StoreConfig fixture_config_sqlite(const Fixture *f) {
 }
 
 void fixture_new(Fixture *f) {
-        *f = (Fixture){.directory = strdup("/tmp/store-test-XXXXXX")};
+        *f = (Fixture){.directory = format_string("%s/store-test-XXXXXX", fixture_parent)};
         assert_non_null(mkdtemp(f->directory));
         f->path = format_string("%s/" FIXTURE_STORE_NAME ".db", f->directory);
         arena_init(&f->arena, SIZE_MAX);

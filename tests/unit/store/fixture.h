@@ -29,6 +29,9 @@ typedef struct Fixture {
 /* The schema that most tests use: everything that is stored. */
 extern const MessageInfo *const fixture_records[];
 
+/* Where fixtures have their directories: "/tmp" at first. */
+extern const char *fixture_parent;
+
 /* What StoreConfig says for a fixture: the parameter of the suite. */
 typedef StoreConfig (*FixtureConfig)(const Fixture *f);
 extern FixtureConfig fixture_config;

@@ -31,7 +31,7 @@ static bool run_with_fault(Fault fault, unsigned first, unsigned count, unsigned
         fault_vfs_arm(fault, first, count);
         workload_run(&w, &f, max_tries);
         bool happened = fault_vfs_disarm();
-        assert_int_equal(fixture_open(&f, NULL), 0);
+        assert_int_equal(fixture_open(&f, workload_records), 0);
         workload_verify(&w, &f);
         assert_int_equal(count_acknowledged(&w), WORKLOAD_MESSAGES); /* it went on once the disk did */
         fixture_done(&f);
@@ -74,7 +74,7 @@ static void test_crash(void **state) {
                 for (unsigned seed = 0; seed < 2 && happened; seed++) {
                         fixture_new(&after);
                         fault_vfs_restore(after.directory, seed * first);
-                        assert_int_equal(fixture_open(&after, NULL), 0);
+                        assert_int_equal(fixture_open(&after, workload_records), 0);
                         workload_verify(&w, &after);
                         fixture_done(&after);
                 }

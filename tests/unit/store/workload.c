@@ -3,6 +3,12 @@
 
 #include <stdio.h>
 
+const MessageInfo *const workload_records[] = {
+        &sc__conversation_head__info,
+        &sc__message__info,
+        NULL,
+};
+
 static Sc__Message make_message(unsigned i, char name[static 8], char id[static 8]) {
         snprintf(name, 8, "c%u", i % WORKLOAD_CONVERSATIONS);
         snprintf(id, 8, "m%u", i);
@@ -63,7 +69,7 @@ static bool send_message(Workload *w, Fixture *f, unsigned i) {
 
 static bool open_store(Workload *w, Fixture *f, unsigned max_tries) {
         for (unsigned try = 0; try < max_tries; try++) {
-                int r = fixture_open(f, NULL);
+                int r = fixture_open(f, workload_records);
                 if (r == 0)
                         return true;
                 assert_true(r == -EIO || r == -ENOSPC || r == -ENOMEM);

@@ -9,6 +9,9 @@
 #define WORKLOAD_CONVERSATIONS 3U
 #define WORKLOAD_MESSAGES 15U
 
+/* The schema that it needs: fewer tables, fewer moments to fail at. */
+extern const MessageInfo *const workload_records[];
+
 typedef struct Workload {
         uint64_t last_seq[WORKLOAD_CONVERSATIONS];
         uint64_t acknowledged[WORKLOAD_MESSAGES]; /* the seq of each message, or 0 */
