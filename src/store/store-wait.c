@@ -116,38 +116,54 @@ static void on_written(int r, const StoreWritten *written, void *userdata) {
         future_fulfil(&outcome->future);
 }
 
-/* The number of the last intent may be a later write's, which does no harm to who waits for its delivery. */
-static void take_found(const StoreWrite *write, uint64_t version, const StoreRows *rows, StoreWritten *ret) {
-        *ret = (StoreWritten){.version = version};
-        if (write->n_intents > 0 && rows[1].n > 0)
-                ret->last_intent = ((const Sc__IntentCounter *) rows[1].records[0])->number;
+/* Reads the one record with this key, whatever cancels the fiber. */
+static int read_fully(Store *store, const MessageInfo *info, const ProtobufCMessage *key, Outcome **ret) {
+        const StoreRead read = {.info = info, .from = key, .n_prefix = info->record->key.n_fields};
+
+        _cleanup_outcome_ Outcome *outcome = outcome_new();
+        if (!outcome)
+                return -ENOMEM;
+        int r = await_fully(
+                outcome, store_read_start(store, &read, 1, on_read, future_ref(&outcome->future)));
+        if (r < 0)
+                return r;
+        if (outcome->rows->n == 0)
+                return -ENOENT;
+        *ret = TAKE_PTR(outcome);
+        return 0;
+}
+
+/* Of a write that is known to be done: the counter is read after that, so that it counts its intents. It may be a
+ * later write's by now, which does no harm to who waits for the delivery. */
+static int find_last_intent(Store *store, const StoreWrite *write, uint64_t *ret) {
+        _cleanup_outcome_ Outcome *outcome = NULL;
+        Sc__IntentCounter counter = SC__INTENT_COUNTER__INIT;
+
+        *ret = 0;
+        if (write->n_intents == 0)
+                return 0;
+        counter.source = (char *) write->partition;
+        int r = read_fully(store, &sc__intent_counter__info, &counter.base, &outcome);
+        if (r < 0)
+                return r;
+        *ret = ((const Sc__IntentCounter *) outcome->rows->records[0])->number;
+        return 0;
 }
 
 /* Is the guard's record as the write of this name left it? */
 static int look_up(Store *store, const StoreWrite *write, uint32_t name, StoreWritten *ret) {
+        _cleanup_outcome_ Outcome *outcome = NULL;
         const MessageInfo *info = write->guard.info;
-        Sc__IntentCounter counter = SC__INTENT_COUNTER__INIT;
-        const StoreRead reads[] = {
-                {.info = info, .from = write->guard.record, .n_prefix = info->record->key.n_fields},
-                {.info = &sc__intent_counter__info, .from = &counter.base, .n_prefix = 1},
-        };
-        int version_field = info->record->version_field;
 
-        if (version_field < 0 || write->guard.verb == STORE_DELETE)
+        if (info->record->version_field < 0 || write->guard.verb == STORE_DELETE)
                 return -EINPROGRESS;
-        _cleanup_outcome_ Outcome *outcome = outcome_new();
-        if (!outcome)
+        if (read_fully(store, info, write->guard.record, &outcome) < 0)
                 return -EINPROGRESS;
-        counter.source = (char *) write->partition;
-        int r = await_fully(outcome, store_read_start(store, reads, write->n_intents > 0 ? 2 : 1, on_read,
-                                             future_ref(&outcome->future)));
-        if (r < 0 || outcome->rows[0].n == 0)
-                return -EINPROGRESS;
-        uint64_t version = record_version(info, outcome->rows[0].records[0]);
+        uint64_t version = record_version(info, outcome->rows->records[0]);
         if ((version & OPERATION_NAME_MASK) != name)
                 return -EINPROGRESS;
-        take_found(write, version, outcome->rows, ret);
-        return 0;
+        ret->version = version;
+        return find_last_intent(store, write, &ret->last_intent) < 0 ? -EINPROGRESS : 0;
 }
 
 int store_write(Store *store, const StoreWrite *write, StoreWritten *ret) {

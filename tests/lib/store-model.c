@@ -10,7 +10,8 @@
 #define MAX_KINDS 4U
 #define STEPS_IN_ORDER 64U /* of one iteration of the loop */
 #define STEPS_REORDERED 4U
-#define LATE_PERCENT 5U /* of the steps let something land */
+#define LATE_PERCENT 10U /* of the steps let something land */
+#define LATE_PERCENT_IDLE 1U /* of those that find nothing else to do: so that who looks at once may be too early */
 
 /* An operation that the back end has. A write waits, is carried out, is handed back; a read is carried out
  * item by item. */
@@ -169,6 +170,7 @@ static void land(Model *model, Late *late) {
         drop_late(model, late);
 }
 
+/* Any of them, but half of the time the one that came last: somebody may be looking for it just now. */
 static Late *pick_late(Model *model) {
         Late *late;
         unsigned n = 0;
@@ -177,7 +179,7 @@ static Late *pick_late(Model *model) {
                 n++;
         if (n == 0)
                 return NULL;
-        n = random_below(&model->random, n);
+        n = random_percent(&model->random, 50) ? n - 1 : random_below(&model->random, n);
         TAILQ_FOREACH(late, &model->late, link)
                 if (n-- == 0)
                         break;
@@ -318,7 +320,8 @@ static Task *pick_task(Backend *b) {
 static bool step(Backend *b) {
         Model *model = b->model;
 
-        if (!TAILQ_EMPTY(&model->late) && random_percent(&model->random, LATE_PERCENT))
+        if (!TAILQ_EMPTY(&model->late) &&
+                random_percent(&model->random, b->n_tasks > 0 ? LATE_PERCENT : LATE_PERCENT_IDLE))
                 land(model, pick_late(model));
         Task *task = b->n_tasks > 0 ? pick_task(b) : NULL;
         if (!task)
@@ -415,6 +418,8 @@ static int open_backend(Backend **ret, Store *store, sd_event *event, const Stor
         b->model->crashed = false;
         assert_se(sd_event_add_time(event, &b->later, CLOCK_BOOTTIME, 0, 1, on_time, b) >= 0);
         assert_se(sd_event_add_defer(event, &b->soon, on_soon, b) >= 0);
+        /* Behind everything else: a source that is always ready keeps descriptors from being looked at. */
+        assert_se(sd_event_source_set_priority(b->soon, SD_EVENT_PRIORITY_NORMAL + 1) >= 0);
         arm(b);
         *ret = b;
         return 0;

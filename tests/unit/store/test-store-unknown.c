@@ -31,6 +31,23 @@ static StoreConfig config_model(const Fixture *f) {
         return config;
 }
 
+static int setup_with_seed(void **state, uint64_t seed) {
+        model = model_new(seed);
+        model_use(model, "model");
+        fixture_config = config_model;
+        return fixture_setup(state);
+}
+
+static int setup(void **state) {
+        return setup_with_seed(state, 1);
+}
+
+static int teardown(void **state) {
+        fixture_teardown(state);
+        model = model_free(model);
+        return 0;
+}
+
 static void insert_users(void *userdata) {
         static const Sc__GroupPingRequest request = SC__GROUP_PING_REQUEST__INIT;
         const StoreIntent intents[] = {
@@ -83,14 +100,14 @@ static void run_fiber(Run *run, void (*main)(void *userdata)) {
         fixture_wait(run->f, &run->done);
 }
 
-/* A record that is there and has the version of the write is the write's. */
-static void test_inserts(void **state) {
-        Fixture *f = *state;
+/* A record that is there and has the version of the write is the write's, also one that landed while the writer
+ * looked: then its intents are found as well. */
+static void insert_with_faults(Fixture *f, const ModelFaults *faults) {
         unsigned n_found = 0, n_unknown = 0;
         Run *run = calloc(1, sizeof(*run));
 
         run->f = f;
-        model_set_faults(model, &(ModelFaults){.unknown = 100});
+        model_set_faults(model, faults);
         run_fiber(run, insert_users);
         model_set_faults(model, &(ModelFaults){});
         for (unsigned i = 0; i < N_WRITES; i++) {
@@ -113,6 +130,18 @@ static void test_inserts(void **state) {
         free(run);
 }
 
+static void test_inserts(void **state) {
+        insert_with_faults(*state, &(ModelFaults){.unknown = 100});
+}
+
+static void test_inserts_that_land_late(void **state) {
+        for (uint64_t seed = 1; seed <= 30; seed++) {
+                teardown(state);
+                setup_with_seed(state, seed);
+                insert_with_faults(*state, &(ModelFaults){.unknown = 100, .reorder = true});
+        }
+}
+
 /* Of a record that is not there nobody can tell who deleted it. */
 static void test_deletes(void **state) {
         Fixture *f = *state;
@@ -127,22 +156,10 @@ static void test_deletes(void **state) {
         free(run);
 }
 
-static int setup(void **state) {
-        model = model_new(1);
-        model_use(model, "model");
-        fixture_config = config_model;
-        return fixture_setup(state);
-}
-
-static int teardown(void **state) {
-        fixture_teardown(state);
-        model = model_free(model);
-        return 0;
-}
-
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_inserts, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_inserts_that_land_late, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_deletes, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
