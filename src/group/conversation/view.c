@@ -54,9 +54,17 @@ static int set_members(
         return 0;
 }
 
-static void set_cursor(Call *call, Sc__ConversationView *view, const Conversation *loaded,
-        const StoreRows *members, const StoreRows *last) {
-        uint64_t last_count = 0, read_count = 0;
+static void set_unread(Sc__ConversationView *view, uint64_t read_count) {
+        uint64_t last_count = view->last_message ? view->last_message->count : 0;
+
+        /* The cursor may be at an entry that was committed after the last one was read. */
+        view->unread_count =
+                last_count > read_count ? (uint32_t) MIN(last_count - read_count, UINT32_MAX) : 0;
+}
+
+static void set_cursor(
+        Call *call, Sc__ConversationView *view, const Conversation *loaded, const StoreRows *members) {
+        uint64_t read_count = 0;
 
         for (size_t i = 0; i < members->n; i++) {
                 const Sc__Member *member = (const Sc__Member *) members->records[i];
@@ -67,14 +75,17 @@ static void set_cursor(Call *call, Sc__ConversationView *view, const Conversatio
         }
         if (loaded)
                 conversation_merge_cursor(loaded, call->caller.user, &view->read_seq, &read_count);
-        if (last->n > 0) {
-                view->last_message = (Sc__Message *) last->records[0];
-                view->last_seq = view->last_message->seq;
-                last_count = view->last_message->count;
-        }
-        /* The cursor may be at an entry that was committed after the last one was read. */
-        if (last_count > read_count)
-                view->unread_count = (uint32_t) MIN(last_count - read_count, UINT32_MAX);
+        set_unread(view, read_count);
+}
+
+void view_update(const Call *call, Sc__ConversationView *view, const Conversation *loaded) {
+        uint64_t read_seq = view->read_seq, read_count = 0;
+
+        conversation_merge_cursor(loaded, call->caller.user, &read_seq, &read_count);
+        if (read_seq <= view->read_seq)
+                return;
+        view->read_seq = read_seq;
+        set_unread(view, read_count);
 }
 
 static int make_view(
@@ -90,8 +101,12 @@ static int make_view(
                 return -ENOMEM;
         *view = (Sc__ConversationView) SC__CONVERSATION_VIEW__INIT;
         view->conversation = (Sc__Conversation *) rows[READ_CONVERSATION].records[0];
+        if (rows[READ_LAST].n > 0) {
+                view->last_message = (Sc__Message *) rows[READ_LAST].records[0];
+                view->last_seq = view->last_message->seq;
+        }
         set_cursor(call, view, conversations_find_loaded(role->conversations, source->conversation),
-                &rows[READ_MEMBERS], &rows[READ_LAST]);
+                &rows[READ_MEMBERS]);
         *ret = view;
         return set_members(&call->arena, view, source, &rows[READ_MEMBERS]);
 }

@@ -18,3 +18,6 @@ int views_read(Call *call, const ViewSource *sources, size_t n, Sc__Conversation
 
 /* One of them as the response; the conversation is loaded. */
 int conversation_view(Call *call, const Conversation *conversation, Sc__ConversationView *response);
+
+/* A view of the caller's that was made before the conversation was loaded: what its log told is newer. */
+void view_update(const Call *call, Sc__ConversationView *view, const Conversation *loaded);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "group/conversation/load.h"
 #include "group/conversation/view.h"
 #include "group/inbox/inbox.h"
 #include "schema-tables.h"
@@ -21,6 +22,8 @@ typedef struct ListItem {
         const char *conversation;
         Sc__ConversationKind kind;
         int64_t last_at;
+        uint64_t
+                head_seq; /* how far the conversation was when its head was stored, UINT64_MAX: it is loaded */
 } ListItem;
 
 static int compare_items(const void *a, const void *b) {
@@ -70,7 +73,10 @@ static int read_heads(Call *call, ListItem *items, const size_t *missing, size_t
         for (size_t i = 0; i < n; i++) {
                 const Sc__ConversationHead *head =
                         rows[i].n > 0 ? (const Sc__ConversationHead *) rows[i].records[0] : NULL;
-                if (head && head->last_at > 0)
+                if (!head)
+                        continue;
+                items[missing[i]].head_seq = head->last_seq;
+                if (head->last_at > 0)
                         items[missing[i]].last_at = head->last_at;
         }
         return 0;
@@ -85,9 +91,10 @@ static int set_times(Call *call, ListItem *items, size_t n) {
         for (size_t i = 0; i < n; i++) {
                 const Conversation *loaded =
                         conversations_find_loaded(role->conversations, items[i].conversation);
-                if (loaded)
+                if (loaded) {
                         items[i].last_at = loaded->last_at;
-                else
+                        items[i].head_seq = UINT64_MAX;
+                } else
                         missing[n_missing++] = i;
         }
         return n_missing > 0 ? read_heads(call, items, missing, n_missing) : 0;
@@ -143,6 +150,27 @@ static size_t take_fitting(Sc__ConversationView **views, size_t n, Sc__Conversat
         return i;
 }
 
+/* The process before was killed before it stored this one's head, and so the cursors of those who sent. */
+static bool is_behind(const ListItem *item, const Sc__ConversationView *view) {
+        return view && view->last_seq > item->head_seq;
+}
+
+/* Loading finds them in the log. May suspend. */
+static int catch_up(Call *call, const ListItem *items, Sc__ConversationView **views, size_t n) {
+        int r = 0;
+
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                _cleanup_conversation_ Conversation *conversation = NULL;
+
+                if (!is_behind(&items[i], views[i]))
+                        continue;
+                r = conversation_open(call->role, items[i].conversation, &conversation);
+                if (r > 0)
+                        view_update(call, views[i], conversation);
+        }
+        return MIN(r, 0);
+}
+
 static int read_page(Call *call, const ListItem *items, size_t n, Sc__ConversationListResponse *response,
         size_t *ret_taken) {
         ViewSource *sources = arena_new(&call->arena, ViewSource, n + 1);
@@ -153,6 +181,8 @@ static int read_page(Call *call, const ListItem *items, size_t n, Sc__Conversati
         for (size_t i = 0; i < n; i++)
                 sources[i] = (ViewSource){items[i].conversation, items[i].kind};
         int r = views_read(call, sources, n, &views);
+        if (r >= 0)
+                r = catch_up(call, items, views, n);
         if (r < 0)
                 return r;
         *ret_taken = take_fitting(views, n, response);
