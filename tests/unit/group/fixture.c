@@ -14,6 +14,8 @@ extern const BackendClass store_backend_class; /* SQLite, which is linked into t
 
 #define ARENA_LIMIT (16U << 20)
 
+uint64_t fixture_seed = 1;
+
 static ProtobufCMessage *copy(const ProtobufCMessage *message) {
         size_t size = protobuf_c_message_get_packed_size(message);
         uint8_t *packed = malloc(size + 1);
@@ -117,7 +119,7 @@ static int setup(void **state, bool model) {
         assert_true(sd_event_new(&f->event) >= 0);
         store_register_backend(&store_backend_class);
         if (model)
-                f->model = model_new(1);
+                f->model = model_new(fixture_seed);
         fixture_open_role(f);
         *state = f;
         return 0;

@@ -47,6 +47,8 @@ typedef struct Fixture {
         size_t n_answers;
 } Fixture;
 
+extern uint64_t fixture_seed; /* of models */
+
 int fixture_setup(void **state);
 int fixture_setup_model(void **state);
 int fixture_teardown(void **state);
