@@ -214,7 +214,7 @@ static void test_unknown_outcomes(void **state) {
         Fixture *f = *state;
         const char *conversation = open_direct(f, "ada", "bob");
         static Answer *answers[600];
-        const Sc__Message *messages[ELEMENTSOF(answers)];
+        const Sc__Message *messages[ELEMENTSOF(answers) + 1];
         unsigned n_acknowledged = 0;
         uint64_t last = 0;
 
