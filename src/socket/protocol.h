@@ -30,8 +30,7 @@ typedef struct Disconnect {
 /* Why a server-side subscription ends: below 2500 a client does not ask for it again. */
 #define UNSUBSCRIBE_CODE_SERVER 2000U
 
-/* Errors of commands that only this protocol knows; all others are those of proto/stonechat/v1/errors.proto.
- */
+/* Errors of commands that only this protocol has; the others stand in proto/stonechat/v1/errors.proto. */
 typedef struct ProtocolError {
         uint32_t code;
         const char *name;

@@ -33,7 +33,7 @@ typedef struct ConnectionHandlers {
         /* A command of a connection that is OPEN or CONNECTED; it may disconnect the connection. `data` or
          * NULL: see codec_read(); it may be changed. */
         void (*on_command)(Connection *connection, const Client__Command *command, json_t *data);
-        /* Exactly once, when the connection is CLOSING: everybody forgets it. */
+        /* Called once, when the connection is CLOSING: what stands above forgets it. */
         void (*on_closing)(Connection *connection);
 } ConnectionHandlers;
 

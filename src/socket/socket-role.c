@@ -14,7 +14,8 @@
 #include "util/time-util.h"
 
 #define WEBSOCKET_PATH "/connection/websocket"
-/* Messages that wait together share frames of up to this size: a client takes one as soon as it is whole. */
+/* Messages that wait together share a frame of up to this size. A larger one would keep the client waiting
+ * until it is complete. */
 #define MAX_COALESCED (16U << 10)
 
 /* --- what the web server calls --- */
@@ -67,7 +68,7 @@ static void on_refused(Sc__ErrorCode code, Buffer *body, void *userdata) {
 
 /* --- origins --- */
 
-/* HOST[:PORT] of scheme://HOST[:PORT]; NULL if it is nothing of that form ("null", for one). */
+/* HOST[:PORT] of scheme://HOST[:PORT]; NULL if the origin has another form, such as "null". */
 static const char *origin_host(const char *origin) {
         const char *separator = strstr(origin, "://");
 

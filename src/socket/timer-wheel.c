@@ -7,8 +7,7 @@ uint32_t timer_wheel_clock(void) {
         return (uint32_t) (boottime_usec() / USEC_PER_SEC);
 }
 
-/* Ticks half-way into each second, so that what is due in a second is found in the next and never too early.
- */
+/* Ticks in the middle of each second: what is due in one second is handled in the next, never too early. */
 static int arm(TimerWheel *wheel) {
         uint64_t next = ((uint64_t) wheel->now + 1) * USEC_PER_SEC + USEC_PER_SEC / 2;
 
@@ -65,8 +64,8 @@ static void advance_slot(TimerWheel *wheel, unsigned slot, uint32_t now) {
         LIST_HEAD(, TimerWheelEntry) later = LIST_HEAD_INITIALIZER(later);
         TimerWheelEntry *entry;
 
-        /* due() may remove this or other entries and add new ones, so take from the head until only later
-         * ones are left. */
+        /* due() may remove this and other entries and add new ones, so this takes the first entry until only
+         * later ones are left. */
         while ((entry = LIST_FIRST(&wheel->slots[slot]))) {
                 if (entry->deadline > now) {
                         LIST_REMOVE(entry, link);

@@ -41,8 +41,8 @@ Subscription *subscription_find(const Connection *connection, const char *conver
 
         if (!channel)
                 return NULL;
-        /* Walks both lists side by side, so that the shorter one decides how long this takes: a connection may
-         * have very many subscriptions, and a channel too, but rarely both. */
+        /* Walks both lists side by side, so that the shorter one decides how long this takes: a connection
+         * may have very many subscriptions, and a channel too, but rarely both. */
         Subscription *a = LIST_FIRST(&connection->subscriptions), *b = LIST_FIRST(&channel->subscriptions);
         while (a && b) {
                 if (a->channel == channel)
@@ -114,8 +114,10 @@ int subscription_deliver(Subscription *subscription, Delivery *delivery) {
         if (delivery->seq > 0 && delivery->seq <= subscription->position)
                 return 0;
         if (delivery->seq > subscription->position + 1) {
-                if (!LIST_EMPTY(&connection->attachments))
-                        return 0; /* the attachment brings it, or the push buffer has it */
+                /* Then the answer will bring it, or the push buffer has it. */
+                if (!LIST_EMPTY(&connection->attachments) ||
+                        subscription->serial <= subscription->channel->valid_since)
+                        return 0;
                 role->statistics.gaps++;
                 connection_disconnect(connection, DISCONNECT_INSUFFICIENT_STATE);
                 return -ECONNRESET;
@@ -138,7 +140,8 @@ unsigned channel_deliver(SocketRole *role, Channel *channel, Delivery *delivery)
         Subscription *subscription, *next;
         unsigned n_sent = 0;
 
-        /* A connection that is disconnected frees its own subscription, and with the last one the channel. */
+        /* A connection that is disconnected frees its own subscription, and with the last one the
+         * channel. */
         for (subscription = LIST_FIRST(&channel->subscriptions); subscription; subscription = next) {
                 next = LIST_NEXT(subscription, in_channel);
                 n_sent += subscription_deliver(subscription, delivery) > 0;

@@ -4,9 +4,9 @@
 /* A conversation as this gateway sees it: the connections that are subscribed to it, each with its position.
  *
  * A connection gets messages in the order of seq, each once: the next one is sent, an older one dropped. A
- * seq beyond the next one shows that something was lost. While the connection is being attached again the
- * attachment makes that good (gateway/attachment.c); otherwise the connection ends, and the client connects
- * again and recovers what it missed. */
+ * seq beyond the next one shows that something was lost. While the connection is being attached, or has to
+ * be attached again, the attachment makes that good (gateway/attachment.c); otherwise the connection ends,
+ * and the client connects again and recovers what it missed. */
 
 #include "socket/channel/delivery.h"
 #include "socket/connection/connection.h"
@@ -23,6 +23,7 @@ struct Channel {
         UT_hash_handle hh;
         SubscriptionList subscriptions;
         unsigned n_subscriptions;
+        uint64_t valid_since; /* role->serial: older subscriptions are to be attached again */
         char *epoch;
         char conversation[];
 };

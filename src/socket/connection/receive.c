@@ -20,8 +20,8 @@ static int defer_commands(Connection *connection, const CodecReader *rest) {
         return connection->deferred->error;
 }
 
-/* True if the rate limit lets the command pass; otherwise it was refused, and the connection of a client that
- * goes on all the same was ended. */
+/* True if the rate limit lets the command pass; otherwise it was refused, and the connection of a client
+ * that goes on all the same was ended. */
 static bool check_rate(Connection *connection, uint32_t id) {
         SocketRole *role = connection->role;
 
@@ -50,7 +50,8 @@ static int receive_command(Connection *connection, CodecReader *reader) {
         int r = codec_read(reader, &arena, &command, &data, &id, &error);
         if (r <= 0 && r != -EINVAL)
                 return r;
-        /* The rate limit does not count the answer to our ping. It does count a pong that was not asked for. */
+        /* The rate limit does not count the answer to our ping. It does count a pong that was not asked
+         * for. */
         bool is_pong = r > 0 && id == 0 && command->method_case == CLIENT__COMMAND__METHOD__NOT_SET &&
                        connection->pong_by > 0;
         if (!is_pong && !check_rate(connection, id))

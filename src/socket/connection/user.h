@@ -17,5 +17,5 @@ struct ConnectedUser {
 ConnectedUser *connected_user_find(SocketRole *role, const char *id);
 /* Finds the user, or makes one without connections; NULL when out of memory. */
 ConnectedUser *connected_user_get(SocketRole *role, const char *id);
-/* Forgets a user without connections. */
+/* Frees the user if it has no connection any more. */
 void connected_user_free_if_unused(SocketRole *role, ConnectedUser *user);

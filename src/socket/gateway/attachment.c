@@ -1,79 +1,81 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* How a connection gets every message of its user's conversations once and in order, though group primaries
- * and this gateway share nothing but a stream of frames.
+/* How a connection gets every message of its user's conversations once and in order, although the group
+ * primaries and this gateway share nothing but a stream of frames.
  *
  * The problem
  *
- * A connection needs two things of a primary: what was stored up to now (the answer to gateway.attach) and
+ * A connection needs two things from a primary: what is stored up to now (the answer to gateway.attach) and
  * what is stored from now on (pushes). The primary registers the connection first and reads the store
- * afterwards, so nothing falls between the two, but they overlap and overtake each other: a push may come
- * before the answer that belongs to it, a message may be in both, and with several primaries the answers
- * come at different times. And a push names no connection. It is for everybody here who is subscribed to
- * the conversation, among them connections that are attached already and want it at once.
+ * afterwards, so that nothing falls between the two. But they overlap, and they overtake each other: a push
+ * may come before the answer, a message may be in both, and several primaries answer at different times.
+ * Moreover a push names no connection. It is for every connection here that is subscribed to the
+ * conversation, and those that are attached already must not wait for one that is not.
  *
- * What it rests on
+ * What the solution rests on
  *
- *  1. The messages of a conversation are numbered without gaps, and every subscription has a position: the
+ *  1. The messages of a conversation are numbered without gaps, and every subscription has a position, the
  *     seq that was sent last. subscription_deliver() sends position + 1, drops what is older, and takes
- *     what is newer for a gap. So a message that comes twice does no harm, and one that is missing is
- *     noticed with the next one at the latest.
+ *     anything else for a gap. So a message that comes twice does no harm, and one that is missing is
+ *     noticed at the latest when the next one comes.
  *  2. A message that a primary stores after it has received gateway.attach is pushed to this gateway; one
- *     that it stored before is in the answer. Hence answer and pushes since the request was sent are
- *     together all there is.
- *  3. role->serial orders what happens here. It grows with every push, every attachment that begins, and
- *     every answer that is applied to existing subscriptions. An attachment and a subscription remember the
- *     serial of their beginning, a buffered push that of its coming.
+ *     that it stored before is in the answer. So the answer, and the pushes since the request was sent, are
+ *     together complete.
+ *  3. role->serial orders the events in this process. It grows with every push, with every attachment that
+ *     begins, and with every answer that is applied. An attachment and a subscription remember the serial of
+ *     their beginning, a buffered push the serial of its arrival.
  *
  * The order of events
  *
- *      attachment begins      serial s; one request to each primary is sent
- *      a push comes           serial > s; delivered to those who are subscribed, and put into the push
- *                             buffer while any attachment is under way
- *      an answer comes        kept; with the last one the attachment is done
- *      attachment done        the answers become subscriptions, at the positions that they name; then
- *                             everything in the push buffer after s is applied, in its order: what the answers
- *                             have already is dropped by its seq, the rest is sent
- *      attachment freed       the push buffer is pruned to what the oldest one still needs
+ *    an attachment begins    It gets serial s, and sends one request to each primary.
+ *    a push comes            It gets a serial above s, is delivered to the connections that are subscribed,
+ *                            and is added to the push buffer as long as any attachment is under way.
+ *    an answer comes         It is kept. With the last one the attachment is done.
+ *    the attachment is done  Each conversation of the answers becomes a subscription, with the position that
+ *                            the answer names. Then what is in the push buffer after s is applied in its
+ *                            order: what an answer had already is dropped by its seq, the rest is sent.
+ *    it is freed             The push buffer is pruned to what the oldest attachment needs.
  *
- * Between the last two nothing else runs, so no push can slip in. Changes of membership are pushes like
- * messages and go the same way: who became a member after the answer was made is subscribed by the replay,
- * who ceased to be one is unsubscribed by it, and applying either a second time changes nothing.
+ * The last two happen in one turn of the loop, so no push comes in between. Changes of membership are
+ * pushes, too, and treated alike: the replay subscribes a user who became a member after the answer was
+ * made, and unsubscribes one who ceased to be a member. Applying such a change twice has no effect.
  *
  * Attaching again
  *
- * A primary forgets a gateway whose connection breaks, and a new primary never knew it. So when a link
- * stands (again), or its shards have changed, every connection that was attached before, by its
- * attached_serial, is attached again through that link alone, with the positions of its subscriptions: see
- * reattach.c. Its subscriptions stay meanwhile. A push that is next for its position is sent at once; one
- * that shows a gap is left out, as the answer has what is missing, and the push buffer has the push. The
- * answer is applied to the subscriptions that exist: messages behind the position are sent, the serial is
- * set to that of the answer. A subscription of this link that is older than the attachment then was not
- * confirmed: the user is no member any more, and it ends. One that a push made in between is newer, and stays.
+ * A primary forgets a gateway when their connection breaks, and a new primary does not know it yet. So when
+ * a link is connected (again), and when the routes give it other shards, every connection that was attached
+ * before is attached again, through that link alone and with the positions of its subscriptions, some
+ * connections at a time (reattach.c). Their subscriptions stay meanwhile. A push that is the next one for a
+ * position is sent. One that shows a gap is not sent, and does not end the connection: either the request is
+ * still to be sent, and then the answer will contain the message, or it was sent, and then the push buffer
+ * has the message. Channel.valid_since tells which subscriptions this is true for.
  *
- * What goes wrong, and what follows
+ * The answer is applied to the subscriptions that exist: the messages behind the position are sent, and the
+ * subscription gets a new serial, by which it is confirmed. What was pushed since the request follows from
+ * the push buffer. A subscription of this link that is older than the attachment and was not confirmed ends:
+ * the user is no member any more. One that a push made meanwhile is younger, and stays.
  *
- *      a request is refused, or   a new connection: its connect command gets the error, and it may try again;
- *      not answered in time       all its primaries are told to detach it, as they may have attached it late.
- *                                 One that is attached again: it is disconnected, and connects anew with its
- *                                 positions; but nothing happens if the link is broken, as it is attached
- *                                 again when the link stands
- *      the session was ended      ERROR_SESSION_REVOKED, which no other error replaces: the connection is
- *                                 disconnected as one that must sign in anew
- *      the link breaks            the RPC sends requests without answer again by itself. An answer that came
- *                                 before stands for nothing any more: that attachment fails, "unavailable"
- *      the link leaves the routes its requests without answer fail; nobody is told to detach there
- *      the connection ends        primaries that owe no answer are told at once, the others when their answer
- *                                 has come: a detach must not overtake the attach it undoes
- *      memory is out, or the      the attachments under way would miss pushes, so all of them fail: a new
- *      push buffer is full        connection is refused as "overloaded", one that is attached again is
- *                                 disconnected and recovers by its positions
- *      the answer leaves a gap    more was missed than one answer holds, or the conversation has another
- *                                 epoch: the connection is disconnected and recovers, or is told to page
- *                                 through the history
+ * What can fail
  *
- * In every case the client keeps its positions, and whoever connects anew starts from them. What can be lost
- * here is time. */
+ *    a request is refused or    A new connection: its connect command gets the error and may be repeated.
+ *    not answered in time       All primaries are told to detach it, since they may have attached it too
+ *                               late. One that is attached again: it is disconnected. If the link is broken
+ *                               nothing happens, since it is attached again when the link is connected.
+ *    the session was ended      ERROR_SESSION_REVOKED; no other error replaces it. The client is
+ *                               disconnected and has to sign in.
+ *    the link breaks            The RPC client sends requests without answer again. An answer that had come
+ *                               through this link is void, as the primary has forgotten the connection: the
+ *                               attachment fails with ERROR_UNAVAILABLE.
+ *    the routes drop the link   Its requests without answer fail.
+ *    the connection ends        Primaries that have answered are told to detach it at once, the others when
+ *                               they have answered: a detach must not overtake the attach.
+ *    memory is out, or the      All attachments under way lack a push, so they fail. A new connection is
+ *    push buffer is full        refused with ERROR_OVERLOADED; one that is attached again is disconnected.
+ *    the answer leaves a gap    More was missed than one answer holds, or the conversation has another
+ *                               epoch. The connection is disconnected.
+ *
+ * A client that is disconnected connects again with its positions and recovers from there, or is told to
+ * page through the history. No failure here loses a message. */
 #include "socket/gateway/attachment.h"
 
 #include <stdio.h>
@@ -88,7 +90,7 @@
 
 /* --- the push buffer --- */
 
-/* Drops what no attachment needs: those that overflowed need nothing. */
+/* Drops what no attachment needs. Those that overflowed fail, so they need nothing. */
 static void prune_push_buffer(Gateway *gateway) {
         const Attachment *oldest = TAILQ_FIRST(&gateway->attachments);
 
@@ -124,7 +126,8 @@ void attachments_buffer_membership(Gateway *gateway, const void *payload, size_t
 
 static void on_detached(
         Sc__ErrorCode code, const char *detail, const void *payload, size_t size, void *userdata) {
-        /* A primary that did not get it pushes for a connection that is gone, to which nothing happens. */
+        /* A failure does no harm: the primary goes on to push for the connection, and nobody here gets
+         * that. */
 }
 
 static void send_detach(Link *link, const char *client, const char *user) {
@@ -178,7 +181,7 @@ static void attachment_free(Attachment *attachment) {
         free(attachment);
 }
 
-/* Notes an error; that the session was ended is the one that counts. */
+/* Notes an error. ERROR_SESSION_REVOKED is not replaced by others. */
 static void attachment_fail(Attachment *attachment, Sc__ErrorCode code, const char *detail) {
         if (attachment->failure == ERROR_SESSION_REVOKED)
                 return;

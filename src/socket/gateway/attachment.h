@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Attaching a connection to group primaries, so that it gets the messages of its user's conversations from
- * its position on. How this loses and doubles nothing is explained in attachment.c. */
+/* Attaches a connection to group primaries, so that it gets the messages of its user's conversations from
+ * its positions on. attachment.c explains why none is lost or sent twice. */
 
 #include "socket/gateway/gateway-state.h"
 

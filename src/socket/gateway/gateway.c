@@ -183,6 +183,7 @@ static void on_attached(Attachment *attachment) {
                 attachment->failure = ERROR_OVERLOADED;
         for (unsigned i = 0; i < attachment->n_requests; i++)
                 responses[i] = attachment->requests[i].response;
+        connection->role->serial++;
         attachment->attached(
                 connection, attachment->failure, attachment->detail, responses, attachment->n_requests);
         if (connection->state == CONNECTION_CONNECTED)

@@ -6,7 +6,7 @@
 
 #include "socket/channel/channel.h"
 
-/* An attachment takes milliseconds, so this is minutes' worth of pushes. */
+/* An attachment takes milliseconds, in which far fewer pushes come. */
 #define PUSH_BUFFER_MAX 65536U
 
 /* The memory of one push when unpacked: a message of 64 KiB and its structs, with room to spare. */

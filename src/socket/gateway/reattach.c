@@ -6,7 +6,8 @@
 #include "socket/gateway/membership.h"
 #include "util/string-util.h"
 
-/* Under way at the same time on one link: a restarted primary has other work, too. */
+/* Attachments under way at the same time on one link, so that a restarted primary can do other work as
+ * well. */
 #define REATTACH_WINDOW 64U
 
 static void reattach_some(Link *link);
@@ -89,7 +90,7 @@ static void finish(Attachment *attachment) {
         if (attachment->overflowed)
                 return connection_disconnect(connection, DISCONNECT_INSUFFICIENT_STATE);
         if (attachment->failure != ERROR_NONE) {
-                /* With a broken link all is attached again when it stands. */
+                /* If the link is broken, everything is attached again when it is connected. */
                 if (link && rpc_client_is_connected(link->client))
                         connection_disconnect(connection, DISCONNECT_SERVER_ERROR);
                 return;
@@ -137,7 +138,7 @@ static int reattach_connection(Link *link, Connection *connection) {
         return attachment_new(&attachment, link->gateway, connection, link, pointers, n_positions, on_done);
 }
 
-/* It was attached before the link stood, and is not being attached just now. */
+/* It was attached before the link was connected, and is not being attached now. */
 static bool needs_reattach(const Link *link, const Connection *connection) {
         return connection->state == CONNECTION_CONNECTED &&
                connection->attached_serial <= link->valid_since &&
@@ -160,8 +161,12 @@ static void reattach_some(Link *link) {
 
 void link_reattach(Link *link) {
         SocketRole *role = link->gateway->role;
+        Channel *channel, *next;
 
         link->valid_since = ++role->serial;
+        HASH_ITER(hh, role->channels, channel, next)
+                if (link_serves(link, channel->conversation))
+                        channel->valid_since = link->valid_since;
         link->next_reattach = TAILQ_FIRST(&role->connections);
         reattach_some(link);
 }

@@ -405,6 +405,56 @@ static void test_reattach_a_few_at_a_time(void **state) {
         assert_int_equal(fake_role->statistics.reattached, 200);
 }
 
+/* A connection whose turn has not come yet sees a gap: the answer will fill it. */
+static void test_pushes_while_others_reattach(void **state) {
+        WebSocket *all[100];
+        FakeRequest *request, *waiting[100];
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < 100; i++) {
+                char user[16];
+                snprintf(user, sizeof(user), "u%u", i);
+                all[i] = client_connected(user, "s1", "c1", 4);
+        }
+        link_break();
+        link_restore();
+        while ((request = next_request()))
+                waiting[n++] = request;
+        assert_int_equal(n, 64);
+        push_message("c1", 9);
+        for (unsigned i = 0; i < n; i++) {
+                answer_attach(waiting[i], &(FakeSubscription){"c1", "e", 9, true, true, 5, 9}, 1);
+                if ((request = next_request()))
+                        waiting[n++] = request;
+        }
+        assert_int_equal(n, 100);
+        push_message("c1", 10);
+        FOREACH_ARRAY(a, all, ELEMENTSOF(all)) {
+                for (uint64_t seq = 5; seq <= 10; seq++)
+                        assert_message(*a, "c1", seq);
+                assert_hears_nothing(*a);
+                assert_closed(*a, 0);
+        }
+        push_message("c1", 12); /* and from then on a gap is one */
+        FOREACH_ARRAY(a, all, ELEMENTSOF(all))
+                assert_closed(*a, 3010);
+}
+
+/* It is attached by the link that is new to the others, so a gap is one. */
+static void test_gap_after_connecting_while_others_reattach(void **state) {
+        WebSocket *a = client_connected("ann", "s1", "c1", 4);
+        FakeRequest *request;
+
+        WebSocket *b = begin_connect("bo", &request);
+        link_break();
+        link_restore(); /* the RPC client sends the request again by itself */
+        answer_attach(request, &(FakeSubscription){"c1", "e", 4}, 1);
+        assert_non_null(client_hear(b));
+        push_message("c1", 6);
+        assert_closed(a, 0);
+        assert_closed(b, 3010);
+}
+
 static void test_leaving_while_others_reattach(void **state) {
         WebSocket *all[100];
         FakeRequest *request;
@@ -533,6 +583,8 @@ int main(void) {
                 T(test_one_of_two_primaries_knows_that_the_session_ended),
                 T(test_no_primary),
                 T(test_reattach_a_few_at_a_time),
+                T(test_pushes_while_others_reattach),
+                T(test_gap_after_connecting_while_others_reattach),
                 T(test_leaving_while_others_reattach),
                 T(test_connecting_survives_a_restart),
                 T(test_two_primaries),
