@@ -15,7 +15,7 @@
 #include "service/role.h"
 #include "util/string-util.h"
 
-/* Names this use of the machine's id; never changes, for it names hosts in stored data. */
+/* For sd_id128_get_machine_app_specific(). Never changes, as the result names hosts in stored data. */
 #define HOST_APPLICATION_ID SD_ID128_MAKE(28, d4, 57, d8, d2, 10, 40, 28, b1, 5f, cb, 41, c6, 42, b5, df)
 
 typedef struct Arbiter {

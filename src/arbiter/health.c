@@ -140,8 +140,8 @@ static bool host_is_healthy(const ArbiterState *state) {
         return group_is_available(state);
 }
 
-/* Every start of the group role makes a new primary, with a greater epoch. The epoch is the start time, as an
- * arbiter that is restarted then finds the same one; it grows even if the clock was set back. */
+/* Every start of the group role makes a new primary, with a greater epoch. The epoch is the start time, as
+ * an arbiter that is restarted then finds the same one; it grows even if the clock was set back. */
 static bool update_epoch(ArbiterState *state) {
         const UnitHealth *unit = find_unit(state, ARBITER_GROUP_SERVICE);
 

@@ -7,8 +7,8 @@
  *
  * A unit is healthy as long as none of these is true:
  *
- *   failed                    it is failed, and has been for ARBITER_FAILED_USEC: systemd passes through that
- *                             state before a restart
+ *   failed                    it is failed, and has been for ARBITER_FAILED_USEC: systemd passes through
+ *                             that state before a restart
  *   flapping                  it was restarted ARBITER_FLAPPING_RESTARTS times in ARBITER_FLAPPING_USEC
  *   activating, deactivating  it has been for ARBITER_TRANSITION_USEC; a oneshot may take any time
  *   unhealthy by itself       its role's property Healthy is false

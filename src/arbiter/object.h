@@ -25,6 +25,6 @@ typedef struct ArbiterView {
         const char *group_address;
 } ArbiterView;
 
-/* The view is read whenever somebody asks; it must outlive the bus connection's object. */
+/* The view is read with each Get; it must outlive the object. */
 int arbiter_object_export(sd_bus *bus, const ArbiterView *view, sd_bus_slot **ret_slot);
 void arbiter_object_changed(sd_bus *bus, const ArbiterActions *actions);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Watches the local stonechat-* services and sockets over D-Bus. Signals are hints, coalesced by systemd and
- * possibly lost: each leads to a new reading of all the properties that matter, and every
- * WATCH_INTERVAL_USEC everything is read again. Nothing here judges; readings go to arbiter/health.h. */
+/* Watches the local stonechat-* services and sockets over D-Bus. systemd coalesces signals, and they may be
+ * lost, so each only leads to a new reading of all properties, and every WATCH_INTERVAL_USEC everything is
+ * read again. What the readings mean is decided in arbiter/health.h. */
 
 #include <systemd/sd-bus.h>
 
@@ -13,7 +13,7 @@
 
 typedef struct UnitWatch UnitWatch;
 
-/* Hears of readings, units that went away, and what roles say of themselves. */
+/* Gets readings, units that went away, and the health that roles report. */
 typedef void (*UnitWatchReport)(const ArbiterEvent *event, void *userdata);
 
 int unit_watch_new(UnitWatch **ret, sd_bus *bus, UnitWatchReport report, void *userdata);

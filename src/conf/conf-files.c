@@ -25,7 +25,7 @@ char **conf_files_free(char **files) {
         return NULL;
 }
 
-/* Takes the path; NULL stands for "out of memory" of whoever made it. */
+/* Takes the path. NULL: the caller was out of memory when it made the path. */
 static int file_list_add(FileList *list, char *path) {
         _cleanup_free_ char *owned = path;
 

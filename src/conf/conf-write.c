@@ -65,8 +65,8 @@ void conf_write_example(FILE *out) {
         }
 }
 
-/* Text for roff: hyphens that are to be copied as such, backslashes, and no line that is taken for a
- * request. */
+/* Escapes text for roff: hyphens, so that they can be copied as such, backslashes, and dots at the beginning
+ * of a line. */
 static void write_roff(FILE *out, const char *text) {
         if (*text == '.' || *text == '\'')
                 fputs("\\&", out);

@@ -197,7 +197,8 @@ static int refuse(Loader *loader, const char *section, const char *name, const c
         return conf_value_reset(loader->conf, key);
 }
 
-/* In the authority (user:password@) or among the parameters. None of those that are needed has that word. */
+/* Looks in the authority (user:password@) and among the parameters; no parameter that is needed contains
+ * "password". */
 static bool uri_has_password(const char *uri) {
         const char *authority = strstr(uri, "://");
 

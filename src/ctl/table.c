@@ -64,7 +64,7 @@ void table_add(Table *table, TableColor color, const char *format, ...) {
                 table->error = -ENOMEM;
                 return;
         }
-        /* What comes from elsewhere must not steer the terminal. */
+        /* Text that others have written must not control the terminal. */
         for (char *p = text; *p; p++)
                 if ((uint8_t) *p < 0x20 || *p == 0x7f)
                         *p = '?';

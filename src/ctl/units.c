@@ -199,7 +199,7 @@ static int read_role_property(sd_bus_message *value, const char *name, void *use
         return sd_bus_message_skip(value, "v");
 }
 
-/* A role that does not answer is a fact to show, not an error. */
+/* That a role does not answer is shown, and is no error. */
 static void load_role(sd_bus *bus, UnitInfo *unit) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 

@@ -59,7 +59,7 @@ static int read_route(sd_bus_message *reply, Table *table, json_t *array) {
         return 1;
 }
 
-/* Without starting the arbiter: looking starts nothing. */
+/* Does not start the arbiter. */
 static int get_routes(sd_bus *bus, sd_bus_message **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -214,7 +214,7 @@ static int show_level(sd_bus *bus, const UnitInfo *unit, Table *table, json_t *a
         return 0;
 }
 
-/* Gives the roles that run, the only ones with a log level or a configuration in force. */
+/* The roles that run: only these have a log level and a configuration in force. */
 static int open_roles(sd_bus **ret_bus, UnitList *ret) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
 
@@ -291,7 +291,7 @@ static const char *problems_of(const json_t *reloaded, size_t i) {
         return strempty(json_string_value(json_object_get(json_array_get(reloaded, i), "problems")));
 }
 
-/* All roles read the same files: what several of them say is printed once, under all their names. */
+/* All roles read the same files, so what several of them report is printed once, with all their names. */
 static void print_problems(const json_t *reloaded) {
         for (size_t i = 0; i < json_array_size(reloaded); i++) {
                 const char *problems = problems_of(reloaded, i);

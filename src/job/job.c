@@ -16,7 +16,7 @@ int job_new(Job **ret, sd_event *event) {
         job->event = sd_event_ref(event);
         trace_new(&job->trace);
         job->trace.sampled = true; /* rare, and worth following */
-        /* Without the bus: a task is for the roles of this host. */
+        /* Without a bus: a task calls the roles of this host. */
         int r = routes_new(&job->routes, NULL, NULL, NULL);
         if (r < 0)
                 return r;
@@ -72,8 +72,7 @@ static void on_done(Call *call, Sc__ErrorCode code, const char *detail, const Pr
         waiting->error = waiting->response.error;
 }
 
-/* The socket of a role that is not meant to be here does not exist; waiting for it would take the whole
- * timeout. */
+/* A role that this host does not have has no socket; waiting for it would take the whole time-out. */
 static int check_role(const Job *job, const MethodInfo *method) {
         const char *address = routes_address(job->routes, method->role, NULL);
 
@@ -96,8 +95,7 @@ int job_call(Job *job, const MethodInfo *method, const ProtobufCMessage *request
         while (!waiting.done) {
                 r = sd_event_run(job->event, UINT64_MAX);
                 if (r < 0) {
-                        /* The call may still be answered, so its memory must not go away: give up the
-                         * process. */
+                        /* The call may still be answered, so its memory has to stay: end the process. */
                         log_error_errno(r, "The event loop failed: %m");
                         _exit(EXIT_FAILURE);
                 }

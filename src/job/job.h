@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Tasks that timers start: each asks the roles that own the data to do a piece of work, one call after the
- * other, and says in the journal what came of it. A new task is a function and its line in job_tasks[]. */
+/* Tasks that timers start. Each asks the roles that own the data to do some work, one call after the other,
+ * and logs the result. A new task is a function and its line in job_tasks[]. */
 
 #include "service/dispatcher.h"
 

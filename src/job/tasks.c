@@ -6,9 +6,9 @@
 #include "log/message-ids.h"
 #include "schema-tables.h"
 
-/* Sessions deleted by one call: short enough that users do not notice. */
+/* Sessions deleted by one call, so few that it does not delay the calls of users. */
 #define PURGE_BATCH 500U
-/* Answers in a row that nothing was deleted: a session was changed at the same moment, but not for ever. */
+/* How many calls in a row may delete nothing, because each session was changed at that moment. */
 #define PURGE_MAX_EMPTY 10U
 #define RESPONSE_ARENA (1U << 20)
 

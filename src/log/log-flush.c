@@ -13,8 +13,8 @@
 #define FLUSH_MAX_USEC (2 * USEC_PER_SEC) /* a journal that hangs does not keep a process from ending */
 #define FLUSH_STEP_NSEC (1000 * 1000L)
 
-/* The journal reads what all processes send it in order: once it has read the datagram sent here, it has read
- * those before. The kernel has no event for that, but tells how many bytes are not read yet. */
+/* The journal reads what all processes send it in order: once it has read the datagram sent here, it has
+ * read those before. The kernel has no event for that, but tells how many bytes are not read yet. */
 void log_flush(void) {
         static const struct sockaddr_un journal = {
                 .sun_family = AF_UNIX,

@@ -35,8 +35,8 @@ static const char *const level_names[] = {
         [LOG_DEBUG] = "debug",
 };
 
-/* systemd names the stream it connected standard error to: "DEVICE:INODE". Somebody may have redirected it
- * since, and then the journal is not where our words are expected. */
+/* systemd tells in $JOURNAL_STREAM where it connected standard error: "DEVICE:INODE". If that was redirected
+ * since, entries have to go to standard error. */
 static bool stderr_is_journal(void) {
         const char *stream = getenv("JOURNAL_STREAM");
         struct stat st;
@@ -151,8 +151,8 @@ static const char *source_path(const char *file) {
         return p ?: file;
 }
 
-/* One line in one write, so that the lines of several threads do not mix. A peer's words may hold line
- * breaks and escape sequences: they become blanks. */
+/* Writes the line at once, so that lines of several threads do not mix. Control characters become blanks, as
+ * what a peer sent may hold line breaks and escape sequences. */
 static void write_stderr(int level, const char *message, size_t size) {
         char line[MESSAGE_MAX + 8];
         size_t n = atomic_load(&plain) ? 0 : (size_t) snprintf(line, sizeof(line), "<%d>", level);

@@ -83,7 +83,7 @@ static bool may_sample(uint64_t rate) {
         static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
         static TokenBucket bucket;
 
-        if (rate == 0) /* which a token bucket takes for "no limit" */
+        if (rate == 0) /* a token bucket takes 0 for "no limit" */
                 return false;
         pthread_mutex_lock(&mutex);
         bool taken = token_bucket_take(&bucket, (double) rate, (double) rate, 1, boottime_usec());

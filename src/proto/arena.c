@@ -53,7 +53,7 @@ void arena_done(Arena *arena) {
 
 void arena_adopt(Arena *to, Arena *from) {
         if (from->blocks) {
-                /* Behind the block in use, which has room left. */
+                /* Inserted behind the block in use, which has room left. */
                 ArenaBlock **place = to->blocks ? &to->blocks->next : &to->blocks;
                 from->last->next = *place;
                 if (!*place)
@@ -116,7 +116,7 @@ fail:
 }
 
 void *arena_alloc(Arena *arena, size_t size) {
-        /* A distinct address for nothing, as from malloc(). */
+        /* Of size 0: an address of its own all the same, as from malloc(). */
         return allocate(arena, MAX(size, (size_t) 1), alignof(max_align_t));
 }
 

@@ -23,7 +23,7 @@ static int check_string(const FieldInfo *info, const JsonPath *path, const char 
         return 0;
 }
 
-/* Clients of the binary protocol send raw JSON too, and it is embedded without another look. */
+/* Clients of the binary protocol send raw JSON too, which is embedded as it is. */
 static int check_raw_json(const JsonPath *path, const ProtobufCBinaryData *bytes, JsonError *error) {
         return bytes->len == 0 || json_is_valid(bytes->data, bytes->len)
                        ? 0

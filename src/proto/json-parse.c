@@ -4,7 +4,8 @@
 #include "proto/json.h"
 #include "schema-tables.h"
 
-/* Out of memory, the parser may drop a character or call a good text bad. So its allocations are watched. */
+/* When memory is out the parser may drop a character, or refuse a good text. So failures of its allocations
+ * are noted. */
 static _Thread_local bool allocation_failed;
 
 static void *allocate(size_t size) {
@@ -44,7 +45,7 @@ static ssize_t find_too_deep(const char *text, size_t size) {
         return -1;
 }
 
-/* The parser's own words quote the text, which may hold a password. */
+/* The parser's message quotes the text, which may hold a password. */
 static const char *describe(enum json_error_code code) {
         switch (code) {
         case json_error_premature_end_of_input:
@@ -87,7 +88,7 @@ int json_parse(const char *text, size_t size, json_t **ret, JsonError *error) {
 
         if (size == 0)
                 return fail(error, 1, 1, "the text is empty");
-        const char *nul = memchr(text, 0, size); /* which the parser would overlook behind a value */
+        const char *nul = memchr(text, 0, size); /* the parser ignores a NUL behind a value */
         if (nul)
                 return fail_at(error, text, (size_t) (nul - text), "a NUL character is not allowed");
         ssize_t deep = find_too_deep(text, size);

@@ -78,7 +78,8 @@ static void write_signed(Buffer *out, int64_t value) {
         write_unsigned(out, value < 0 ? -(uint64_t) value : (uint64_t) value, value < 0);
 }
 
-/* Beyond a signed 64-bit number many parsers, ours among them, take no number but a string. */
+/* Many parsers, jansson among them, do not read numbers beyond a signed 64-bit one. These are written as
+ * strings. */
 static void write_u64(Buffer *out, uint64_t value) {
         bool quoted = value > INT64_MAX;
 
@@ -101,7 +102,7 @@ static void write_base64(Buffer *out, const ProtobufCBinaryData *bytes) {
         buffer_commit(out, size + 1);
 }
 
-/* As it is, but on one line: a line break in JSON can only be white space, and frames are lines. */
+/* As it is, but on one line, because frames are lines. A line break in JSON can only be white space. */
 static void write_raw(Buffer *out, const ProtobufCBinaryData *bytes) {
         if (bytes->len == 0) {
                 buffer_append_string(out, "null");

@@ -41,7 +41,7 @@ typedef struct Pending {
 typedef TAILQ_HEAD(PendingList, Pending) PendingList;
 
 struct RpcClient {
-        unsigned n_ref; /* the owner's, and one for each callback that runs */
+        unsigned n_ref; /* of the owner, and of each callback that runs */
         bool freed;
         sd_event *event;
         char *address;
@@ -190,7 +190,7 @@ static void run_failures(RpcClient *client) {
 static void arm_deadline_timer(RpcClient *client) {
         Pending *first = TAILQ_FIRST(&client->deadlines);
 
-        /* An early wake-up is cheaper than setting the timer anew for every request. */
+        /* Waking up too early is cheaper than setting the timer for every request. */
         if (!first || first->deadline >= client->armed_deadline)
                 return;
         client->armed_deadline = first->deadline;
@@ -224,7 +224,7 @@ static void arm_connect(RpcClient *client, uint64_t delay_usec) {
         sd_event_source_set_enabled(client->connect_timer, SD_EVENT_ONESHOT);
 }
 
-/* There is a reason to be connected: somebody waits, or wants to be there before. */
+/* Is there a reason to be connected: a request that waits, or an on_connect? */
 static bool wants_connection(const RpcClient *client) {
         return client->pending || client->handlers.on_connect;
 }
@@ -270,7 +270,7 @@ static int on_response(RpcClient *client, const Sc__Envelope *envelope) {
 
         HASH_FIND(by_id, client->pending, &envelope->id, sizeof(envelope->id), pending);
         if (!pending)
-                return envelope->id <= client->last_id ? 0 : -EPROTO; /* it was too late, or is made up */
+                return envelope->id <= client->last_id ? 0 : -EPROTO; /* too late, or never asked for */
         remove_pending(client, pending);
         if (envelope->error == ERROR_NONE)
                 pending->reply(ERROR_NONE, "", envelope->payload.data ?: (const uint8_t *) "",

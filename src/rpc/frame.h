@@ -18,8 +18,8 @@ int frame_find(const uint8_t *data, size_t size, const uint8_t **ret_envelope, s
  * nothing is appended. */
 int frame_append(Buffer *out, const Sc__Envelope *envelope);
 
-/* How much memory the envelope of a frame of this size may take: its fields are copied once; what needs much
- * more is an attempt to blow up (unknown fields, repeated submessages). */
+/* Bytes of memory that the envelope of a frame of this size may take. Its fields are copied once; what needs
+ * much more (unknown fields, repeated submessages) was made to exhaust memory. */
 static inline size_t frame_arena_limit(size_t size) {
         return 2 * size + 16384;
 }

@@ -117,6 +117,6 @@ int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessag
 /* The same; *ret names the request for rpc_client_forget(), until its reply is called. */
 int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
         void *userdata, uint64_t *ret);
-/* Nobody waits for the answer any more: the reply is not called. What was not sent is not sent; what was sent
- * may be done all the same. */
+/* Nobody waits for the answer any more: the reply is not called. What was not sent is not sent; what was
+ * sent may be done all the same. */
 void rpc_client_forget(RpcClient *client, uint64_t id);

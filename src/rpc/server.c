@@ -11,7 +11,7 @@
 #include "util/time-util.h"
 
 #define ACCEPTS_PER_TURN 16U
-/* Out of descriptors or memory: the listening socket rests this long. */
+/* How long accepting pauses when descriptors or memory are out. */
 #define ACCEPT_PAUSE_USEC (100 * USEC_PER_MSEC)
 
 struct RpcConnection {
@@ -74,7 +74,7 @@ static void connection_detach(RpcConnection *connection) {
         check_drained(server);
 }
 
-/* Queues a frame; a peer whose queue is full does not read, and is let go. */
+/* Queues a frame; a peer that does not read, so that its queue is full, is disconnected. */
 static int connection_send(RpcConnection *connection, const Sc__Envelope *envelope) {
         if (!connection->stream)
                 return -ENOTCONN;

@@ -8,16 +8,17 @@
 #include "util/fd-util.h"
 #include "util/string-util.h"
 
-/* What one recv() asks for, and how many of them one turn of the loop does: others want their turn too. */
+/* Bytes that one recv() asks for, and how often a stream calls it in one turn of the loop: the other sources
+ * have to get their turns. */
 #define READ_CHUNK (64U << 10)
 #define READS_PER_TURN 4U
 /* An empty buffer that has grown beyond this is given back. */
 #define BUFFER_KEEP (256U << 10)
 
 struct Stream {
-        unsigned n_ref; /* the owner's, and one for each callback that runs */
+        unsigned n_ref; /* of the owner, and of each callback that runs */
         int fd;
-        const StreamHandlers *handlers; /* NULL: the owner has let go */
+        const StreamHandlers *handlers; /* NULL: the owner has freed the stream */
         void *userdata;
         sd_event_source *io, *flush;
         Buffer in, out;
@@ -71,12 +72,12 @@ static void arm_flush(Stream *stream) {
         sd_event_source_set_enabled(stream->flush, SD_EVENT_ONESHOT);
 }
 
-/* A peer that dies with our data unread resets the connection: that is an end like any other. */
+/* A peer that ends with our data unread resets the connection. That is no error. */
 static int socket_error(int error_number) {
         return error_number == EPIPE || error_number == ECONNRESET ? 0 : -error_number;
 }
 
-/* Fails the stream; whoever runs on the loop's behalf tells the owner. */
+/* Fails the stream. The callback that runs, or the next one, reports it to the owner. */
 static void set_ended(Stream *stream, int error) {
         if (stream->ended)
                 return;

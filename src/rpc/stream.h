@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* One connected stream socket that carries frames both ways: what the server's and the client's end have in
- * common. Reads and writes are batched: one recv() brings in many frames, and what was queued during a turn
- * of the loop leaves with one send(). */
+/* A connected stream socket that carries frames both ways; server and client both use it. Reads and writes
+ * are batched: one recv() reads many frames, and one send() writes what was queued in a turn of the loop. */
 
 #include "rpc/rpc.h"
 
@@ -27,7 +26,7 @@ DEFINE_CLEANUP(Stream *, stream_free);
 /* Queues one frame: -EMSGSIZE if it is too large, -ENOBUFS if RPC_MAX_QUEUE bytes are waiting already,
  * -ENOMEM; -ENOTCONN once the stream has failed. */
 int stream_send(Stream *stream, const Sc__Envelope *envelope);
-/* Takes in nothing more; what is queued still goes out. */
+/* Reads no more; what is queued is still sent. */
 void stream_stop_reading(Stream *stream);
 /* Writes now what the kernel takes, for an orderly end. */
 void stream_flush(Stream *stream);
@@ -36,6 +35,7 @@ void stream_abort(Stream *stream, int error);
 
 /* Between the surface's structs and the wire's. The results point into their arguments. */
 RpcMessage rpc_message_from_envelope(const Sc__Envelope *envelope, Trace *trace);
-/* An envelope with the message's method, trace, caller, intent and payload; `wire_trace` must live as long as it. */
+/* An envelope with the message's method, trace, caller, intent and payload; `wire_trace` must live as long
+ * as it. */
 Sc__Envelope rpc_message_to_envelope(
         Sc__Envelope__Kind kind, uint64_t id, const RpcMessage *message, Sc__Trace *wire_trace);

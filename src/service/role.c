@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The process around a role. main() reads as phases: arguments, configuration, loop, role, ready, run, end.
- * What must be undone is undone in process_done(), whatever phase was reached. */
+/* The process around a role. role_main() has these phases: arguments, configuration, loop, role, ready, run,
+ * end. process_done() undoes them, whichever phase was reached. */
 
 #include "service/role.h"
 
@@ -463,7 +463,7 @@ int role_main(int argc, char *argv[], const RoleHooks *hooks) {
                 return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
         r = load_configuration(&process);
         if (r == -EINVAL)
-                return EX_CONFIG; /* the units do not start it again: it would end in the same way */
+                return EX_CONFIG; /* the units have RestartPreventExitStatus=CONFIG */
         if (r < 0 || check)
                 return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
         r = set_up(&process);

@@ -29,7 +29,7 @@ static void route_array_free(Route *routes, size_t n) {
         free(routes);
 }
 
-/* Reads a(uusts); refuses what is no sensible table, for then the one we have is better. */
+/* Reads a(uusts). Refuses a table that is not complete, so that the one in force stays. */
 static int read_routes(sd_bus_message *message, Route **ret, size_t *ret_n) {
         Route *routes = new0(Route, ROUTES_MAX);
         size_t n = 0;
@@ -98,7 +98,7 @@ static int request_routes(Routes *routes) {
                 "Routes");
 }
 
-/* A signal is a hint: what counts is read anew. */
+/* The signal may be lost or late, so the property is read, not the signal. */
 static int on_hint(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Routes *routes = userdata;
 

@@ -122,7 +122,7 @@ Sc__ErrorCode token_verify(const TokenKey *key, const char *token, int64_t now, 
 
         if (strlen(token) > TOKEN_MAX_SIZE || jwt_decode(&jwt, token, key->key, (int) key->size) != 0)
                 return ERROR_UNAUTHENTICATED;
-        /* The header chooses nothing: one algorithm, whatever else the signature would fit. */
+        /* The token's header must not choose the algorithm: only one is accepted. */
         if (jwt_get_alg(jwt) != JWT_ALG_HS256)
                 return ERROR_UNAUTHENTICATED;
         if (!claim_is(jwt, "iss", TOKEN_NAME) || !claim_is(jwt, "aud", TOKEN_NAME) ||

@@ -39,7 +39,7 @@ uint8_t *buffer_reserve(Buffer *buffer, size_t n) {
                 buffer->error = -ENOBUFS;
                 return NULL;
         }
-        /* Nothing is asked for of an empty buffer: that has an address, too. */
+        /* An empty buffer has an address, too, even if nothing was asked for. */
         if (needed > buffer->allocated || !buffer->data) {
                 size_t allocate = MAX(needed, MAX(buffer->allocated * 2, (size_t) 256));
                 uint8_t *data = realloc(buffer->data, allocate);

@@ -116,7 +116,7 @@ static int find_end(HttpHead *head, const char *data, size_t size, size_t max, S
         return head->size > 0;
 }
 
-/* No segment may be "." or "..": nothing behind has to think about them. */
+/* No segment may be "." or "..", so that what uses the path need not check for them. */
 static bool path_has_dots(const char *path) {
         for (const char *s = path; s; s = strchr(s, '/')) {
                 if (*s == '/')

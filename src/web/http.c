@@ -12,17 +12,17 @@
 
 /* Requests served in one turn to a client that sends them ahead. */
 #define REQUESTS_PER_TURN 16U
-/* How long a refused client may go on sending before the connection is closed: closed at once, its kernel
- * would throw the answer away unread. */
+/* How long a refused client may go on sending before the connection is closed. If it were closed at once,
+ * the client's kernel would drop the answer. */
 #define LINGER_USEC (2 * USEC_PER_SEC)
-/* A response of which less than this is taken within the request time-out is given up. */
+/* The connection is closed when less than this of the response is read within the request time-out. */
 #define PROGRESS_SIZE (64U * 1024U)
 
 typedef enum HttpState {
         HTTP_READING, /* a request, or waiting for one */
         HTTP_HANDLING, /* on_request was called, http_respond not yet */
         HTTP_WRITING,
-        HTTP_LINGERING, /* answered for good: drop what still comes */
+        HTTP_LINGERING, /* the connection ends: drop what still comes */
 } HttpState;
 
 struct HttpRequest {

@@ -9,9 +9,10 @@
 #include "util/time-util.h"
 #include "web/web-internal.h"
 
-/* Connections accepted in one turn, so that a storm of them does not starve those that exist. */
+/* Connections accepted in one turn of the loop, so that existing ones get their turns when many come at
+ * once. */
 #define ACCEPTS_PER_TURN 64U
-/* How long the listeners rest when file descriptors or memory ran out. */
+/* How long accepting pauses when file descriptors or memory are out. */
 #define REARM_USEC (200 * USEC_PER_MSEC)
 
 typedef union SocketAddress {
@@ -102,7 +103,8 @@ static int on_rearm(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* Without file descriptors the listener stays readable: rest, instead of spinning. */
+/* Without file descriptors the listener stays readable, and the loop would spin: stop listening for a
+ * while. */
 static void pause_listening(WebServer *server, int error) {
         log_peer((.error_number = error), LOG_WARNING, "Cannot accept connections just now: %m");
         set_listening(server, false);
@@ -114,8 +116,7 @@ static void take_connection(WebServer *server, int fd, const SocketAddress *from
         Sc__ErrorCode code;
         Peer peer = {};
 
-        /* Small answers must not wait for each other's acknowledgement. AF_UNIX refuses it, which is fine.
-         */
+        /* Small answers must not wait for acknowledgements. On AF_UNIX this fails, and is not needed. */
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
 
@@ -147,7 +148,7 @@ static int on_listener(sd_event_source *source, int listen_fd, uint32_t events, 
                         pause_listening(listener->server, errno);
                         break;
                 }
-                /* All else concerns the one connection, which is gone (accept(2)). */
+                /* Any other error is that of the new connection, which is gone (accept(2)). */
         }
         return 0;
 }

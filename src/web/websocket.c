@@ -87,7 +87,7 @@ static void websocket_set_waiting(WebSocket *socket, bool waiting) {
                 TAILQ_REMOVE(&loop->waiting, socket, in_waiting);
 }
 
-/* The end for everybody above; the memory stays until libwebsockets has let go of it. */
+/* Calls on_close and lets go of the connection; libwebsockets frees the memory later. */
 static void websocket_finish(WebSocket *socket) {
         WebServer *server = websocket_server(socket);
 
@@ -106,8 +106,8 @@ static void websocket_finish(WebSocket *socket) {
         socket->close_reason = mfree(socket->close_reason);
 }
 
-/* Closes without a close frame, from the loop and never from inside the call. libwebsockets checks its timers
- * only when something else happens, which lws_cancel_service() causes. */
+/* Closes without a close frame, from the loop and never from inside the call. libwebsockets checks its
+ * timers only when something else happens, which lws_cancel_service() causes. */
 static void websocket_close_by_timer(WebSocket *socket, int sec) {
         lws_set_timeout(socket->wsi, PENDING_TIMEOUT_USER_REASON_BASE, sec);
         lws_cancel_service(socket->peer.server->loop->lws);
@@ -270,7 +270,7 @@ bool websocket_flush(WebLoop *loop) {
 
         for (unsigned i = 0; i < FLUSHES_PER_TURN && (socket = TAILQ_FIRST(&loop->waiting)); i++) {
                 websocket_set_waiting(socket, false);
-                /* It may have put something on the event loop, which was looked at before. */
+                /* on_drained may have armed event sources, which this turn has looked at already. */
                 more = more || websocket_server(socket)->handlers.on_drained;
                 if (websocket_write_queue(socket) >= 0)
                         continue;
@@ -380,7 +380,7 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
                 return websocket_received(socket, in, size);
         case LWS_CALLBACK_SERVER_WRITEABLE:
                 return websocket_writable(socket);
-        case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: /* answered by libwebsockets, and nothing follows that */
+        case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: /* libwebsockets answers it, and nothing follows */
                 socket->closing = true;
                 websocket_clear_queue(socket);
                 return 0;
@@ -452,11 +452,11 @@ int websocket_loop_prepare(WebLoop *loop) {
 
         if (loop->lws)
                 return 0;
-        /* Its errors include "calling service" on every connection. */
+        /* It logs "calling service" as an error on every connection. */
         lws_set_log_level(log_get_level() >= LOG_DEBUG ? LLL_ERR | LLL_WARN | LLL_NOTICE : 0, on_lws_log);
         loop->lws = lws_create_context(&info);
         if (!loop->lws)
-                return -EIO; /* most likely the plug-in for libuv is not installed */
+                return -EIO; /* the plug-in for libuv is probably not installed */
         loop->vhost = lws_create_vhost(loop->lws, &info);
         return loop->vhost ? 0 : -EIO;
 }
