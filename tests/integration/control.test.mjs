@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
-import { newUser } from './lib/api.mjs';
+import { Api, newUser } from './lib/api.mjs';
 import { Client } from './lib/clients.mjs';
 import { Host, UNITS, until } from './lib/host.mjs';
 
@@ -313,7 +313,14 @@ describe('docs/operations.md', () => {
     const [backup, restore, ...others] = commandsOf('Backup');
     assert.deepEqual(others, []);
     const { seq } = await ann.send(conversation, 'in the backup');
-    await host.shell(backup);
+    // One session ends before the backup, one between the copies of the two databases.
+    const ending = () => new Api(host.api).login(bo.username, bo.password, 'ending');
+    await (await ending()).logout();
+    const between = await ending();
+    const [toConversations] = /^.*conversations\.db.*$/m.exec(backup);
+    await host.shell(backup.replace(toConversations, ''));
+    await between.logout();
+    await host.shell(toConversations);
     assert.equal((await host.call('stat', '-c', '%a', '/backup')).trim(), '700');
 
     const client = new Client(host.socket, bo);
@@ -326,6 +333,12 @@ describe('docs/operations.md', () => {
     assert.deepEqual([context.wasRecovering, context.recovered], [true, false]);
     assert.equal((await ann.wholeHistory(conversation)).at(-1).text, 'in the backup');
     assert.equal((await ann.send(conversation, 'in its place')).seq, seq + 1);
+    // A session that ends now is one more that ended, and not taken for that one.
+    const ended = async () => (await bo.wholeHistory(`#${bo.user.id}`)).map(({ event }) => event.session_ended?.session);
+    const last = await ending();
+    await last.logout();
+    await until('its end is told', 10, async () => (await ended()).includes(last.session));
+    assert.ok((await ended()).includes(between.session));
     assert.deepEqual(await host.failedUnits(), []);
   });
 });
