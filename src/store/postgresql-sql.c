@@ -558,8 +558,8 @@ static void add_check_gaps(Builder *b) {
         const char *seq = field_name(b->info, key->fields[1]);
 
         add(b,
-                "SELECT 'conversation ' || t.\"%s\" || ' has ' || count(*) || ' messages from number '"
-                " || min(t.\"%s\") || ', but its last is number ' || max(t.\"%s\") FROM ",
+                "SELECT 'conversation ' || t.\"%s\" || ' has ' || count(*) || ' entries from number '"
+                " || min(t.\"%s\") || ' to number ' || max(t.\"%s\") FROM ",
                 conversation, seq, seq);
         add_table(b, b->info);
         add(b, " AS t GROUP BY t.\"%s\" HAVING count(*) <> max(t.\"%s\") - min(t.\"%s\") + 1", conversation,

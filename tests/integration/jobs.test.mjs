@@ -124,7 +124,7 @@ systemctl start ${CHECK}`);
 
     it('finds a gap in a conversation', async () => {
       await edit('group', CONVERSATIONS, `db.execute("DELETE FROM messages WHERE conversation = '${conversation}' AND seq = 20")`);
-      await assertDamaged(new RegExp(`^conversations\\.db: conversation ${conversation} has 49 messages, but its last is number 50$`));
+      await assertDamaged(new RegExp(`^conversations\\.db: conversation ${conversation} has 49 entries from number 1 to number 50$`));
     });
 
     it('finds an index that does not fit its table', async () => {
