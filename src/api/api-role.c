@@ -133,7 +133,8 @@ void api_stop(void *userdata) {
         Api *api = &role->api;
 
         web_server_free(role->web);
-        intents_stop(api->intents);
+        if (api->intents)
+                intents_stop(api->intents);
         password_hasher_free(TAKE_PTR(api->hasher));
         store_close(api->store);
         intents_free(api->intents);
