@@ -149,6 +149,50 @@ static void test_refused_between(void **state) {
         free(many);
 }
 
+static void on_overflow(int r, const StoreWritten *written, void *userdata) {
+        *(int *) userdata = r;
+}
+
+/* Neither does one that the engine cannot carry out: a sum that is no 64-bit integer. What becomes of that write
+ * itself is not promised, but if it fails nothing of it is done. */
+static void test_failed_neighbour(void **state) {
+        Fixture *f = *state;
+        Sc__ConversationHead head = make_head("c", 1);
+        const Sc__InboxEntry follower = make_inbox_entry("c", "x");
+        int overflow = 1;
+        char user[16];
+
+        head.last_at = INT64_MAX;
+        assert_int_equal(guard_alone(f, "c", INSERT(conversation_head, &head)), 0);
+        Buffer before = dump(f);
+        for (unsigned i = 0; i < 100; i++) {
+                snprintf(user, sizeof(user), "u%u", i);
+                const Sc__Member member = make_member(i % 2 > 0 ? "c" : user, user, i);
+                const StoreWrite good = {.partition = member.conversation, .guard = INSERT(member, &member)};
+                const StoreItem increment =
+                        PATCH(conversation_head, &head, INCREMENT(conversation_head, last_at));
+                const StoreWrite bad = {.partition = "c",
+                        .guard = increment,
+                        .followers = &PUT(inbox_entry, &follower),
+                        .n_followers = 1};
+                if (i == 50)
+                        assert_int_equal(store_write_start(f->store, &bad, on_overflow, &overflow), 0);
+                assert_int_equal(store_write_start(f->store, &good, fixture_count_write, f), 0);
+        }
+        fixture_wait_completed(f, 100);
+        assert_int_equal(f->n_failed, 0);
+        assert_true(overflow <= 0);
+        for (unsigned i = 0; i < 100; i++) {
+                snprintf(user, sizeof(user), "u%u", i);
+                const Sc__Member member = make_member(i % 2 > 0 ? "c" : user, user, i);
+                assert_int_equal(guard_alone(f, member.conversation, DELETE(member, &member)), 0);
+        }
+        if (overflow < 0)
+                assert_unchanged(f, &before);
+        else
+                buffer_done(&before);
+}
+
 /* Writes and appends of a few partitions: each partition's complete in the order of their submission, and are
  * carried out in it. */
 static void test_order(void **state) {
@@ -371,6 +415,7 @@ int conformance_run_order(void) {
         static const struct CMUnitTest tests[] = {
                 CONFORMANCE_TEST(test_refused_neighbours),
                 CONFORMANCE_TEST(test_refused_between),
+                CONFORMANCE_TEST(test_failed_neighbour),
                 CONFORMANCE_TEST(test_order),
                 CONFORMANCE_TEST(test_read_your_writes),
                 CONFORMANCE_TEST(test_read_is_consistent),
