@@ -54,16 +54,12 @@ static void parse_section(ParseState *state, char *s) {
         size_t n = strlen(s);
 
         state->section_state = SECTION_BAD;
-        if (s[n - 1] != ']') {
-                problem(state, "a section header ends in \"]\"");
-                return;
-        }
+        if (s[n - 1] != ']')
+                return problem(state, "a section header ends in \"]\"");
         s[n - 1] = 0;
         s = strip(s + 1);
-        if (!name_is_valid(s)) {
-                problem(state, "a section's name is made of letters and digits");
-                return;
-        }
+        if (!name_is_valid(s))
+                return problem(state, "a section's name is made of letters and digits");
         memcpy(state->section, s, strlen(s) + 1);
         state->section_state = SECTION_GOOD;
 }
@@ -71,10 +67,8 @@ static void parse_section(ParseState *state, char *s) {
 static void parse_assignment(ParseState *state, char *s) {
         char *equals = strchr(s, '=');
 
-        if (!equals) {
-                problem(state, "expected \"[Section]\", \"Key=Value\" or a comment");
-                return;
-        }
+        if (!equals)
+                return problem(state, "expected \"[Section]\", \"Key=Value\" or a comment");
         *equals = 0;
         char *name = strip(s), *value = strip(equals + 1);
         if (!name_is_valid(name))
@@ -88,14 +82,10 @@ static void parse_assignment(ParseState *state, char *s) {
 static void parse_line(ParseState *state, const char *text, size_t size) {
         char line[CONF_MAX_LINE + 1];
 
-        if (size > CONF_MAX_LINE) {
-                problem(state, "the line is too long");
-                return;
-        }
-        if (!utf8_is_valid(text, size)) {
-                problem(state, "the line is not valid UTF-8 text");
-                return;
-        }
+        if (size > CONF_MAX_LINE)
+                return problem(state, "the line is too long");
+        if (!utf8_is_valid(text, size))
+                return problem(state, "the line is not valid UTF-8 text");
         memcpy(line, text, size);
         line[size] = 0;
         char *s = strip(line);

@@ -73,8 +73,7 @@ static int read_unsigned(
         return 0;
 }
 
-/* --- values: each writes one element of its field's type to `member`
- * ------------------------------------------ */
+/* --- values: each writes one element of its field's type to `member` --- */
 
 static int read_string(Reader *reader, const JsonPath *path, const json_t *value, char **member) {
         if (!json_is_string(value))
@@ -205,8 +204,7 @@ static int read_value(Reader *reader, const JsonPath *path, const FieldInfo *inf
         }
 }
 
-/* --- fields
- * ------------------------------------------------------------------------------------------------------ */
+/* --- fields --- */
 
 static int read_list(Reader *reader, const JsonPath *path, const FieldInfo *info,
         const ProtobufCFieldDescriptor *field, const json_t *value, void *base) {
@@ -367,8 +365,7 @@ int json_read_message(Arena *arena, const MessageInfo *info, const json_t *objec
         return read_fields(&reader, NULL, info, object, *message, merge);
 }
 
-/* --- parameters
- * -------------------------------------------------------------------------------------------------- */
+/* --- parameters --- */
 
 static json_t *parameter_value(ProtobufCType type, const char *value) {
         if (type == PROTOBUF_C_TYPE_BOOL && streq(value, "true"))

@@ -122,10 +122,8 @@ static void write_raw(Buffer *out, const ProtobufCBinaryData *bytes) {
 static void write_enum(Buffer *out, const EnumInfo *info, int value) {
         const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(info->descriptor, value);
 
-        if (!known) {
-                write_signed(out, value);
-                return;
-        }
+        if (!known)
+                return write_signed(out, value);
         const char *name = info->names[known - info->descriptor->values];
         json_write_string(out, name, strlen(name));
 }

@@ -55,8 +55,8 @@ typedef struct RpcServerHandlers {
 /* Accepts only peers with our own user id or root (SO_PEERCRED) when the socket is AF_UNIX. Takes the fd. */
 int rpc_server_new(
         RpcServer **ret, sd_event *event, int listen_fd, const RpcServerHandlers *handlers, void *userdata);
-/* Disconnects every peer, after sending what the kernel takes at once; on_disconnect is not called for them.
- */
+/* Disconnects every peer, after sending what the kernel takes at once; on_disconnect is not called for
+ * them. */
 RpcServer *rpc_server_free(RpcServer *server);
 DEFINE_CLEANUP(RpcServer *, rpc_server_free);
 unsigned rpc_server_n_connections(const RpcServer *server);

@@ -134,10 +134,8 @@ static void write_out(Stream *stream) {
                         set_blocked(stream, true);
                         break;
                 }
-                if (n < 0) {
-                        set_ended(stream, socket_error(errno));
-                        return;
-                }
+                if (n < 0)
+                        return set_ended(stream, socket_error(errno));
                 stream->out_start += (size_t) n;
         }
         if (stream->out_start == stream->out.size)
@@ -188,18 +186,14 @@ static void read_in(Stream *stream) {
         for (unsigned i = 0;
                 i < READS_PER_TURN && !stream->stopped_reading && !stream->ended && stream->handlers; i++) {
                 uint8_t *p = buffer_reserve(&stream->in, READ_CHUNK);
-                if (!p) {
-                        set_ended(stream, stream->in.error);
-                        return;
-                }
+                if (!p)
+                        return set_ended(stream, stream->in.error);
                 size_t room = stream->in.allocated - stream->in.size;
                 ssize_t n = recv(stream->fd, p, room, MSG_DONTWAIT);
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
                         return;
-                if (n <= 0) {
-                        set_ended(stream, n < 0 ? socket_error(errno) : 0);
-                        return;
-                }
+                if (n <= 0)
+                        return set_ended(stream, n < 0 ? socket_error(errno) : 0);
                 buffer_commit(&stream->in, (size_t) n);
                 deliver_in(stream);
                 if ((size_t) n < room)

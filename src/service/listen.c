@@ -51,8 +51,8 @@ int listen_sockets_new(ListenSockets **ret) {
                         close(fd);
                         continue;
                 }
-                /* systemd hands them over blocking; accepting until there is no more would block the loop.
-                 */
+                /* systemd hands them over blocking; accepting until there is no more would block the
+                 * loop. */
                 (void) fcntl(fd, F_SETFL, O_NONBLOCK);
                 int r = add_socket(sockets, names[i], fd);
                 if (r < 0)

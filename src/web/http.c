@@ -186,10 +186,8 @@ static int http_finish(HttpRequest *request) {
  * shows there as well. */
 static void http_write_now(HttpRequest *request) {
         if (http_flush(request) <= 0 || request->close ||
-                request->in.size > request->head.size + request->head.content_length) {
-                http_wait_for(request, EPOLLOUT);
-                return;
-        }
+                request->in.size > request->head.size + request->head.content_length)
+                return http_wait_for(request, EPOLLOUT);
         http_finish(request);
         http_wait_for(request, EPOLLIN);
 }
@@ -407,8 +405,8 @@ static int http_discard(HttpRequest *request) {
         return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) ? -ECONNRESET : 0;
 }
 
-/* One step in the present state: 1 to go on, 0 to wait for events, negative to close. *gone: `request` is.
- */
+/* One step in the present state: 1 to go on, 0 to wait for events, negative to close. Sets *gone if `request`
+ * was freed. */
 static int http_step(HttpRequest *request, uint32_t *events, bool *gone) {
         int r;
 
@@ -462,8 +460,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
         HttpRequest *request = userdata;
 
         /* While a request waits for its answer nothing is read, so the end of the stream is all that can
-         * come: the peer has closed, or shut its side down, which cannot be told apart and counts as gone.
-         */
+         * come: the peer has closed, or shut its side down, which cannot be told apart and counts as
+         * gone. */
         if ((events & (EPOLLHUP | EPOLLERR)) || (request->state == HTTP_HANDLING && (events & EPOLLRDHUP)))
                 http_connection_free(request);
         else

@@ -34,12 +34,10 @@ typedef struct WebLimits {
         size_t max_body; /* bytes of a request body */
         size_t max_headers; /* bytes of request line and headers, at most 16 KiB */
         size_t max_message; /* bytes of a WebSocket message */
-        size_t max_queue; /* bytes waiting for one WebSocket, 32 more a message; beyond it is closed as slow
-                           */
-        size_t max_coalesced; /* bytes of one frame that takes several messages of the queue: text with a
-                                 newline between, binary just behind each other; 0: a frame a message */
-        uint64_t request_timeout_usec; /* from accept or the last response to the whole request; the upgrade
-                                          too */
+        size_t max_queue; /* bytes waiting for one WebSocket, 32 more a message; closed as slow beyond */
+        size_t max_coalesced; /* bytes of a frame that takes several messages of the queue: of text, with a
+                               * newline between them; of binary, one behind the other. 0: one each */
+        uint64_t request_timeout_usec; /* from accept or the last response to the whole request or upgrade */
         unsigned max_connections, max_connections_per_address; /* 0: no limit */
 } WebLimits;
 
@@ -50,8 +48,8 @@ typedef struct WebHandlers {
         void (*on_request)(HttpRequest *request, void *userdata);
         /* The peer closed its side before the answer, or the server ends: forget the request. */
         void (*on_abort)(HttpRequest *request, void *userdata);
-        /* Fills in the body of a refusal (a problem document); its content type is application/problem+json.
-         */
+        /* Fills in the body of a refusal (a problem document); its content type is
+         * application/problem+json. */
         void (*on_refused)(Sc__ErrorCode code, Buffer *body, void *userdata);
 
         /* --- WebSocket; NULL in a server without --- */
@@ -106,8 +104,8 @@ typedef struct HttpHeader {
         const char *name, *value;
 } HttpHeader;
 
-/* Answers and ends the request. headers: n of them, besides Content-Type and Content-Length. Body is copied.
- */
+/* Answers and ends the request. headers: n of them, besides Content-Type and Content-Length. Body is
+ * copied. */
 void http_respond(HttpRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
         size_t n_headers, const void *body, size_t size);
 

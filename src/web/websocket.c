@@ -14,8 +14,8 @@
 /* Bytes libwebsockets reads at once for one connection; it keeps a buffer of this size for each, so it is
  * part of the memory of an idle one. At least 125, for control frames. */
 #define READ_SIZE 512U
-/* Bytes libwebsockets writes at once; by default no more than READ_SIZE. What is left of a frame it copies.
- */
+/* Bytes libwebsockets writes at once; by default no more than READ_SIZE. What is left of a frame it
+ * copies. */
 #define WRITE_SIZE (64U << 10)
 /* How long a peer may take to read the rest of the queue when the connection is to be closed. */
 #define CLOSE_TIMEOUT_SEC 5
@@ -125,8 +125,8 @@ static bool websocket_at_end_of_message(const WebSocket *socket) {
 }
 
 /* The rest of the message is read and dropped before the connection is closed, as long as that takes no
- * longer than a close may: closing over unread data resets the connection, and the peer would not learn why.
- */
+ * longer than a close may: closing over unread data resets the connection, and the peer would not learn
+ * why. */
 static int websocket_refuse(WebSocket *socket, unsigned code, const char *reason) {
         websocket_clear_queue(socket);
         buffer_done(&socket->message);

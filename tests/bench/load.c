@@ -7,7 +7,7 @@
  *   send   each pair keeps --outstanding messages under way, or all together send --rate a second; with
  *          --slice, says what CPU time a message costs the units in there
  *   idle   opens --connections and keeps them open for a moment; with --pid, says what one costs that
- * process */
+ *          process */
 
 #include <getopt.h>
 #include <inttypes.h>
