@@ -76,6 +76,15 @@ int __wrap_dispatcher_deliver(
         return 0;
 }
 
+/* Memory is out as long as the test says so. */
+static bool no_memory;
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+void *__wrap_calloc(size_t n, size_t size) {
+        return no_memory ? NULL : __real_calloc(n, size);
+}
+
 /* --- processes --- */
 
 static const MessageInfo *const records[] = {
@@ -589,6 +598,25 @@ static void test_looks_after_an_unknown_outcome(void **state) {
         run_until(is_empty);
 }
 
+/* What could not be noted is found in the store. */
+static void test_no_memory_for_a_source(void **state) {
+        const char *target = "#bob";
+        Cause cause = {.source = "ada", .targets = &target, .n_targets = 1, .n = 3};
+        Intents *intents = f.intents;
+
+        run_until(is_empty);
+        intents_set_retry(intents, 1000, 1000);
+        f.intents = NULL; /* the deliverer is not told */
+        on_fiber(store_causes, &cause);
+        f.intents = intents;
+        no_memory = true;
+        intents_stored(f.intents, "ada", 3, 3);
+        no_memory = false;
+        run_until_delivered(3);
+        run_until(is_empty);
+        assert_int_equal(rows(), 0);
+}
+
 static void wait_for_ever(void *userdata) {
         Cause *cause = userdata;
 
@@ -696,6 +724,7 @@ int main(void) {
                 TEST(test_stored_while_delivering),
                 TEST(test_full_backlog_refuses),
                 TEST(test_stop_loses_nothing),
+                TEST(test_no_memory_for_a_source),
                 TEST_EMPTY(test_repeats),
                 cmocka_unit_test(test_ids),
         };
