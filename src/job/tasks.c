@@ -65,18 +65,18 @@ static int check_store(Job *job, const MethodInfo *method, const char *store) {
                 log_with((.trace = &job->trace), LOG_ERR, "%s: %s", store, response->findings[i]);
         if (!response->ok) {
                 log_with((.message_id = MESSAGE_ID_STORE_INTEGRITY_FAILED, .trace = &job->trace), LOG_ERR,
-                        "%s is damaged: the check reports %zu findings.", store, response->n_findings);
+                        "The store %s is damaged: the check reports %zu findings.", store, response->n_findings);
                 return 1;
         }
         log_with((.message_id = MESSAGE_ID_STORE_INTEGRITY_OK, .trace = &job->trace), LOG_INFO,
-                "%s is in order (%" PRIu64 " pages).", store, response->pages);
+                "The store %s is in order (%" PRIu64 " pages).", store, response->pages);
         return 0;
 }
 
 /* Both are checked, whatever the first one's result. */
 static int check_integrity(Job *job) {
-        int accounts = check_store(job, &method_accounts_check, "accounts.db");
-        int conversations = check_store(job, &method_conversations_check, "conversations.db");
+        int accounts = check_store(job, &method_accounts_check, "accounts");
+        int conversations = check_store(job, &method_conversations_check, "conversations");
 
         return accounts < 0 ? accounts : conversations < 0 ? conversations : MAX(accounts, conversations);
 }
@@ -106,7 +106,7 @@ static int retry_intents(Job *job) {
 
 const JobTask job_tasks[] = {
         {"expired-sessions", "Delete sessions whose refresh token has expired", purge_expired_sessions},
-        {"integrity-check", "Check the integrity of accounts.db and conversations.db", check_integrity},
+        {"integrity-check", "Check the integrity of the stores accounts and conversations", check_integrity},
         {"retry-intents", "Send again what other roles refused for good (parked intents)", retry_intents},
         {},
 };

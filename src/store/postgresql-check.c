@@ -18,6 +18,7 @@ struct PgChecker {
         sd_event_source *defer; /* begins and ends checks: a connection cannot be freed from its callbacks */
         PgConnection *connection; /* while the first of the queue is carried out */
         unsigned part; /* whose result comes next */
+        int n_findings;
         bool is_over;
         OperationList queue;
 };
@@ -69,6 +70,8 @@ static void on_ready(void *userdata) {
                 r = send_one(c, &(PgShape){.kind = PG_CHECK_PAGES});
         if (r >= 0 && c->message_info)
                 r = send_one(c, &(PgShape){.kind = PG_CHECK_GAPS, .info = c->message_info});
+        if (r >= 0 && c->message_info)
+                r = send_one(c, &(PgShape){.kind = PG_CHECK_COUNTS, .info = c->message_info});
         if (r < 0)
                 end_check(c, r);
         else
@@ -77,17 +80,19 @@ static void on_ready(void *userdata) {
 
 /* --- what it gets --- */
 
-static int take_findings(Operation *o, const PGresult *result) {
-        int n = PQntuples(result);
+static int take_findings(PgChecker *c, Operation *o, const PGresult *result) {
+        int n = MIN(PQntuples(result), MAX_FINDINGS - c->n_findings);
 
-        o->check.findings = arena_new(&o->arena, const char *, (size_t) n + 1);
+        if (!o->check.findings)
+                o->check.findings = arena_new(&o->arena, const char *, MAX_FINDINGS + 1);
         if (!o->check.findings)
                 return -ENOMEM;
         for (int i = 0; i < n; i++) {
-                o->check.findings[i] = arena_strndup(
+                const char *text = arena_strndup(
                         &o->arena, PQgetvalue(result, i, 0), (size_t) PQgetlength(result, i, 0));
-                if (!o->check.findings[i])
+                if (!text)
                         return -ENOMEM;
+                o->check.findings[c->n_findings++] = text;
         }
         return 0;
 }
@@ -108,7 +113,7 @@ static int take_result(PgChecker *c, Operation *o, const PGresult *result) {
                 o->check.pages = (uint64_t) pages;
                 return 0;
         default:
-                return take_findings(o, result);
+                return take_findings(c, o, result);
         }
 }
 
@@ -118,7 +123,7 @@ static void on_result(const PGresult *result, void *userdata) {
         if (c->is_over || PQresultStatus(result) == PGRES_PIPELINE_SYNC)
                 return;
         int r = take_result(c, TAILQ_FIRST(&c->queue), result);
-        if (r < 0 || c->part == (c->message_info ? 3 : 2))
+        if (r < 0 || c->part == (c->message_info ? 4 : 2))
                 end_check(c, r);
 }
 
@@ -140,6 +145,7 @@ static int on_defer(_unused_ sd_event_source *source, void *userdata) {
                 return 0;
         c->is_over = false;
         c->part = 0;
+        c->n_findings = 0;
         int r = pg_connection_new(&c->connection, c->event, c->target, c->timeout_usec, &owner, c);
         if (r < 0)
                 end_check(c, r);

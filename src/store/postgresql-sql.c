@@ -551,20 +551,36 @@ static void add_check_pages(Builder *b) {
                 b->schema);
 }
 
-/* What was deleted are the oldest entries of a conversation. */
+/* Seqs follow one another from the oldest entry that was not deleted. */
 static void add_check_gaps(Builder *b) {
         const IndexInfo *key = &b->info->record->key;
         const char *conversation = field_name(b->info, key->fields[0]);
         const char *seq = field_name(b->info, key->fields[1]);
 
-        add(b,
-                "SELECT 'conversation ' || t.\"%s\" || ' has ' || count(*) || ' entries from number '"
-                " || min(t.\"%s\") || ' to number ' || max(t.\"%s\") FROM ",
-                conversation, seq, seq);
+        add(b, "SELECT 'conversation ' || t.\"%s\" || ' has ' || count(*) || ' entries from number '",
+                conversation);
+        add(b, " || min(t.\"%s\") || ' to number ' || max(t.\"%s\") FROM ", seq, seq);
         add_table(b, b->info);
-        add(b, " AS t GROUP BY t.\"%s\" HAVING count(*) <> max(t.\"%s\") - min(t.\"%s\") + 1", conversation,
-                seq, seq);
-        add(b, " LIMIT ");
+        add(b, " AS t GROUP BY t.\"%s\" HAVING count(*) <> max(t.\"%s\") - min(t.\"%s\") + 1 LIMIT ",
+                conversation, seq, seq);
+        add_parameter(b, PG_LIMIT, 0);
+}
+
+/* Counts never go back. */
+static void add_check_counts(Builder *b) {
+        const IndexInfo *key = &b->info->record->key;
+        const char *conversation = field_name(b->info, key->fields[0]);
+        const char *seq = field_name(b->info, key->fields[1]);
+
+        add(b,
+                "SELECT 'conversation ' || t.conversation || ' counts less at number ' || t.seq || ' than "
+                "before'"
+                " FROM (SELECT t.\"%s\" AS conversation, t.\"%s\" AS seq, t.\"count\" AS here",
+                conversation, seq);
+        add(b, ", lag(t.\"count\") OVER (PARTITION BY t.\"%s\" ORDER BY t.\"%s\") AS before FROM ",
+                conversation, seq);
+        add_table(b, b->info);
+        add(b, " AS t) AS t WHERE t.here < t.before LIMIT ");
         add_parameter(b, PG_LIMIT, 0);
 }
 
@@ -616,6 +632,9 @@ static void add_statement(Builder *b) {
                 break;
         case PG_CHECK_GAPS:
                 add_check_gaps(b);
+                break;
+        case PG_CHECK_COUNTS:
+                add_check_counts(b);
                 break;
         }
 }

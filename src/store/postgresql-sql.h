@@ -17,7 +17,7 @@
  *
  * PUT, PATCH and DELETE as followers answer nothing; INTENTS the number of the last; SELECT the fields of the
  * record in their order, behind the number of the read (1, 2, …) if it stands for many; CHECK_PAGES a number,
- * CHECK_GAPS a finding a row. */
+ * CHECK_GAPS and CHECK_COUNTS a finding a row. */
 
 #include "store/operation.h"
 
@@ -39,6 +39,7 @@ typedef enum PgKind {
         PG_CHECK_SETTINGS,
         PG_CHECK_PAGES,
         PG_CHECK_GAPS,
+        PG_CHECK_COUNTS,
 } PgKind;
 
 /* What distinguishes one statement from another. */

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { Api, newUser } from './lib/api.mjs';
 import { Client } from './lib/clients.mjs';
 import { Host, UNITS, until } from './lib/host.mjs';
+import { postgresql } from './lib/store.mjs';
 
 const DROP_IN = '/etc/stonechat/stonechat.conf.d/60-test.conf';
 const GROUP = 'stonechat-group.service';
@@ -310,7 +311,7 @@ function commandsOf(section) {
 
 describe('docs/operations.md', () => {
   it('makes a backup and restores it; clients that know more are told', async () => {
-    const [backup, restore, ...others] = commandsOf('Backup');
+    const [backup, restore, ...others] = commandsOf(postgresql ? 'Backup of PostgreSQL' : 'Backup');
     assert.deepEqual(others, []);
     const { seq } = await ann.send(conversation, 'in the backup');
     // One session ends before the backup, one between the copies of the two databases.

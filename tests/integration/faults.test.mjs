@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { newUser } from './lib/api.mjs';
 import { Client } from './lib/clients.mjs';
 import { Host, UNITS, until } from './lib/host.mjs';
+import { postgresql } from './lib/store.mjs';
 import { Talker, findFaults } from './lib/talk.mjs';
 
 const CONFIGURATION = '[Api]\nLoginRate=0\n[Socket]\nCommandRate=0\n';
@@ -75,29 +76,47 @@ describe('nothing acknowledged is lost', () => {
       await Promise.all(UNITS.map((unit, i) => host.active(unit, { oldPid: pids[i] })));
     }));
   });
+
+  it('when the database server is killed, and when it is restarted', { skip: !postgresql, timeout: 180_000 }, async (t) => {
+    t.diagnostic(await underLoad(host, async () => {
+      for (let i = 0; i < 2; i++) {
+        await host.database.systemctl('kill', '--signal=SIGKILL');
+        await until('the server is down', 10, async () => (await host.exec('pg_lsclusters', '--no-header')).stdout.includes(' down'));
+        await host.database.systemctl('restart');
+        await sleep(500);
+        await host.database.systemctl('restart');
+        await sleep(500);
+      }
+    }));
+    assert.equal((await host.journal('MESSAGE_ID=89cca3a1ac084934b0eb15b3c6ba4a24')).length > 0, true, 'the journal says so');
+  });
 });
 
 describe('a full disk', () => {
+  const directory = postgresql ? '/srv/small' : '/var/lib/stonechat/group';
   let host;
   before(async () => {
     host = await Host.boot({ name: `full-${process.pid}`, start: false, files: { '/etc/stonechat/stonechat.conf.d/50-test.conf': CONFIGURATION } });
-    // conversations.db on a file system of its own: smaller than the write-ahead log becomes elsewhere before it starts
-    // over, so the log must leave room for what it holds.
-    await host.shell('mkdir -p /var/lib/stonechat/group && mount -t tmpfs -o size=24M,mode=700 tmpfs /var/lib/stonechat/group && chown stonechat:stonechat /var/lib/stonechat/group');
+    // The database on a small file system of its own: with SQLite smaller than the write-ahead log becomes elsewhere before it
+    // starts over, so the log must leave room for what it holds.
+    if (postgresql) {
+      await host.shell(`mkdir -p ${directory} && mount -t tmpfs -o size=64M tmpfs ${directory}`);
+      await host.database.limitRoom(directory);
+    } else await host.shell(`mkdir -p ${directory} && mount -t tmpfs -o size=24M,mode=700 tmpfs ${directory} && chown stonechat:stonechat ${directory}`);
     await host.systemctl('enable', '--now', 'stonechat.target');
   });
   after(() => host?.stop());
 
   it('refuses by name, loses nothing, and goes on when there is room', { timeout: 180_000 }, async (t) => {
     t.diagnostic(await underLoad(host, async ([talker]) => {
-      await host.exec('/bin/sh', '-c', 'dd if=/dev/zero of=/var/lib/stonechat/group/ballast bs=64k 2>/dev/null');
+      await host.exec('/bin/sh', '-c', `dd if=/dev/zero of=${directory}/ballast bs=64k 2>/dev/null`);
       await until('sends are refused', 60, () => [...talker.errors.keys()].some((what) => what.startsWith('1005 ')));
       const acked = talker.acked.size;
       await sleep(500);
       assert.ok(talker.acked.size - acked < 5, 'nothing is acknowledged while nothing can be stored');
       assert.equal((await host.journal('MESSAGE_ID=5e6cdbd796d342e088b046769106dd20')).length, 1, 'the journal says so, once');
       assert.equal((await host.call('busctl', 'get-property', 'org.stonechat.Group', '/org/stonechat/Role', 'org.stonechat.Role1', 'Healthy')).trim(), 'b false');
-      await host.call('rm', '/var/lib/stonechat/group/ballast');
+      await host.call('rm', `${directory}/ballast`);
       await until('it has recovered', 30, async () => (await host.journal('MESSAGE_ID=0e63ea0817664e568520e87fadb1a391')).length > 0);
     }));
     assert.equal((await host.systemctl('show', '--value', '-p', 'NRestarts', 'stonechat-group.service')).trim(), '0');

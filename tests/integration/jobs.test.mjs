@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { newUser } from './lib/api.mjs';
 import { Host, until } from './lib/host.mjs';
+import { postgresql } from './lib/store.mjs';
 
-const ACCOUNTS = '/var/lib/stonechat/api/accounts.db';
 const CONVERSATIONS = '/var/lib/stonechat/group/conversations.db';
 const SESSIONS_PURGED = '27be3fcb0abc457e90d192338a30c2a8';
 const INTEGRITY_OK = 'bd1984c351bb4a8a81a7ca0cafbb3612';
@@ -20,12 +20,12 @@ describe('the tasks', () => {
   });
   after(() => host?.stop());
 
-  // Python with `db`, a connection to the store of a role, which is stopped meanwhile; answers what it prints.
-  const edit = async (role, file, script) => {
+  // The rows of a statement in the store of a role, which is stopped meanwhile.
+  const edit = async (role, sql) => {
     await host.systemctl('stop', `stonechat-${role}.service`);
-    const output = await host.call('/usr/bin/python3', '-c', `import sqlite3\ndb = sqlite3.connect('${file}', isolation_level=None)\n${script}\ndb.close()`);
+    const rows = await host.database.query(role === 'api' ? 'accounts' : 'conversations', sql);
     await host.systemctl('start', `stonechat-${role}.service`);
-    return output.trim();
+    return rows;
   };
 
   // What was written by the latest run of a unit.
@@ -39,11 +39,10 @@ describe('the tasks', () => {
   it('of expired sessions: the timer starts it, and only what has expired is gone', async () => {
     const [ann, bob] = [await newUser(host.api), await newUser(host.api)];
     // Ann's session expires; with it more of them than one transaction takes.
-    await edit('api', ACCOUNTS, `
-db.execute("UPDATE sessions SET expires_at = 1000 WHERE id = '${ann.session}'")
-columns = [row[1] for row in db.execute("SELECT * FROM pragma_table_info('sessions')") if row[1] != 'id']
-for i in range(1200):
-    db.execute(f"INSERT INTO sessions (id, {', '.join(columns)}) SELECT 'expired-{i}', {', '.join(columns)} FROM sessions WHERE id = '${ann.session}'")`);
+    await edit('api', `UPDATE sessions SET expires_at = 1000 WHERE id = '${ann.session}'`);
+    const columns = (await host.database.columns('accounts', 'sessions')).filter((name) => name !== 'id').map((name) => `"${name}"`);
+    await edit('api', `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
+      INSERT INTO sessions (id, ${columns}) SELECT 'expired-' || i, ${columns} FROM sessions, n WHERE id = '${ann.session}'`);
     await assert.rejects(ann.refresh(), { code: 'session_revoked' });
     assert.equal((await ann.request('GET', '/v1/users/me')).body.code, 'session_revoked');
 
@@ -57,7 +56,7 @@ for i in range(1200):
     await until('the task has ended', 10, async () => (await host.property('stonechat-job@expired-sessions.service', 'ActiveState')) === 'inactive');
     assert.equal(await host.property('stonechat-job@expired-sessions.service', 'Result'), 'success');
 
-    assert.equal(await edit('api', ACCOUNTS, 'print([row[0] for row in db.execute("SELECT id FROM sessions")])'), `['${bob.session}']`);
+    assert.deepEqual(await edit('api', 'SELECT id FROM sessions'), [[bob.session]]);
     await bob.refresh();
     await ann.login(ann.username, ann.password, 'test');
   });
@@ -67,8 +66,8 @@ for i in range(1200):
     assert.equal(failed, false);
     const told = entries.filter(({ MESSAGE_ID }) => MESSAGE_ID === INTEGRITY_OK).map(({ MESSAGE }) => MESSAGE);
     assert.equal(told.length, 2, JSON.stringify(told));
-    assert.match(told[0], /^accounts\.db is in order \(\d+ pages\)\.$/);
-    assert.match(told[1], /^conversations\.db is in order \(\d+ pages\)\.$/);
+    assert.match(told[0], /^The store accounts is in order \(\d+ pages\)\.$/);
+    assert.match(told[1], /^The store conversations is in order \(\d+ pages\)\.$/);
   });
 
   it('are told with their unit, however late the journal listens', async () => {
@@ -95,15 +94,8 @@ systemctl start ${CHECK}`);
       const [ann, bob] = [await newUser(host.api), await newUser(host.api)];
       conversation = await ann.openDirect(bob.user.id);
       for (let i = 0; i < 50; i++) await ann.send(conversation, `message ${i}`);
-      await host.systemctl('stop', 'stonechat-group.service');
-      await host.shell(`cp -p ${CONVERSATIONS} ${CONVERSATIONS}.sound`);
-      await host.systemctl('start', 'stonechat-group.service');
     });
     after(async () => {
-      await host.systemctl('stop', 'stonechat-group.service');
-      await host.shell(`rm -f ${CONVERSATIONS}-*; mv ${CONVERSATIONS}.sound ${CONVERSATIONS}`);
-      await host.systemctl('start', 'stonechat-group.service');
-      assert.equal((await check()).failed, false);
       await host.systemctl('reset-failed');
     });
 
@@ -114,27 +106,43 @@ systemctl start ${CHECK}`);
       assert.ok((await host.failedUnits()).some((line) => line.includes(CHECK)));
       const verdict = entries.find(({ MESSAGE_ID }) => MESSAGE_ID === INTEGRITY_FAILED);
       assert.ok(verdict, JSON.stringify(entries.map(({ MESSAGE }) => MESSAGE)));
-      assert.match(verdict.MESSAGE, /^conversations\.db is damaged: the check reports \d+ findings\.$/);
+      assert.match(verdict.MESSAGE, /^The store conversations is damaged: the check reports \d+ findings\.$/);
       assert.equal(verdict.PRIORITY, '3');
       assert.ok(entries.some(({ MESSAGE, PRIORITY }) => PRIORITY === '3' && finding.test(MESSAGE)), JSON.stringify(entries.map(({ MESSAGE }) => MESSAGE)));
-      assert.ok(entries.some(({ MESSAGE_ID, MESSAGE }) => MESSAGE_ID === INTEGRITY_OK && MESSAGE.startsWith('accounts.db')), 'the other store is judged by itself');
+      assert.ok(entries.some(({ MESSAGE_ID, MESSAGE }) => MESSAGE_ID === INTEGRITY_OK && MESSAGE.startsWith('The store accounts ')), 'the other store is judged by itself');
       // It looks and tells; serving goes on.
       assert.equal(await host.property('stonechat-group.service', 'ActiveState'), 'active');
     };
 
     it('finds a gap in a conversation', async () => {
-      await edit('group', CONVERSATIONS, `db.execute("DELETE FROM messages WHERE conversation = '${conversation}' AND seq = 20")`);
-      await assertDamaged(new RegExp(`^conversations\\.db: conversation ${conversation} has 49 entries from number 1 to number 50$`));
+      const [here, elsewhere] = [`conversation = '${conversation}' AND seq = 20`, "conversation = 'elsewhere' AND seq = 1"];
+      const set = (place) => `SET ${place.replace(' AND', ',')}`;
+      await edit('group', `UPDATE messages ${set(elsewhere)} WHERE ${here}`);
+      await assertDamaged(new RegExp(`^conversations: conversation ${conversation} has 49 entries from number 1 to number 50$`));
+      await edit('group', `UPDATE messages ${set(here)} WHERE ${elsewhere}`);
+      assert.equal((await check()).failed, false);
     });
 
-    it('finds an index that does not fit its table', async () => {
-      await edit('group', CONVERSATIONS, `
+    // PostgreSQL's own files are its administrator's to check.
+    it('finds an index that does not fit its table', { skip: postgresql }, async () => {
+      await host.systemctl('stop', 'stonechat-group.service');
+      await host.call('/usr/bin/python3', '-c', `
+import shutil, sqlite3
+db = sqlite3.connect('${CONVERSATIONS}', isolation_level=None)
 root, size = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages_by_client_id'").fetchone()[0], db.execute("PRAGMA page_size").fetchone()[0]
 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+db.close()
+shutil.copy2('${CONVERSATIONS}', '${CONVERSATIONS}.sound')
+shutil.chown('${CONVERSATIONS}.sound', 'stonechat', 'stonechat')
 with open('${CONVERSATIONS}', 'r+b') as file:
     file.seek((root - 1) * size)
     file.write(b'\\xff' * 64)`);
-      await assertDamaged(/^conversations\.db: [^]*(page|index|malformed)/i);
+      await host.systemctl('start', 'stonechat-group.service');
+      await assertDamaged(/^conversations: [^]*(page|index|malformed)/i);
+      await host.systemctl('stop', 'stonechat-group.service');
+      await host.shell(`rm -f ${CONVERSATIONS}-*; mv ${CONVERSATIONS}.sound ${CONVERSATIONS}`);
+      await host.systemctl('start', 'stonechat-group.service');
+      assert.equal((await check()).failed, false);
     });
   });
 });

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { request } from './lib/api.mjs';
 import { Host, UNITS, until } from './lib/host.mjs';
+import { postgresql } from './lib/store.mjs';
 
 const SOCKETS = ['stonechat-api.socket', 'stonechat-api-rpc.socket', 'stonechat-group.socket', 'stonechat-arbiter.socket', 'stonechat-socket@1.socket'];
 const TIMERS = ['stonechat-expired-sessions.timer', 'stonechat-integrity-check.timer'];
@@ -65,10 +66,12 @@ describe('units', () => {
   it('map no library that their role has no use for', async () => {
     const web = ['libwebsockets', 'libuv'];
     const stores = ['libsqlite3', 'libpq', 'store-postgresql', 'store-sqlite'];
+    const [own, others] = postgresql ? [['libpq', 'store-postgresql'], ['libsqlite3', 'store-sqlite']] : [['libsqlite3', 'store-sqlite'], ['libpq', 'store-postgresql']];
+    // libpq brings OpenSSL.
     const forbidden = {
       'stonechat-arbiter.service': [...web, ...stores, 'libjwt', 'libssl', 'libjansson'],
-      'stonechat-group.service': [...web, 'libpq', 'store-postgresql', 'libjwt', 'libssl'],
-      'stonechat-api.service': ['libpq', 'store-postgresql'],
+      'stonechat-group.service': [...web, ...others, 'libjwt', ...(postgresql ? [] : ['libssl'])],
+      'stonechat-api.service': others,
       'stonechat-socket@1.service': stores,
     };
     for (const unit of UNITS) {
@@ -76,6 +79,10 @@ describe('units', () => {
       const files = new Set(maps.split('\n').map((line) => line.split('/').at(-1)));
       assert.ok([...files].some((file) => file.startsWith('libc.so')), unit);
       assert.deepEqual([...files].filter((file) => forbidden[unit].some((name) => file.startsWith(name))), [], unit);
+    }
+    for (const unit of ['stonechat-api.service', 'stonechat-group.service']) {
+      const maps = await host.call('cat', `/proc/${await host.property(unit, 'MainPID')}/maps`);
+      for (const name of own) assert.match(maps, new RegExp(`/${name}`), unit);
     }
     // A task is over before anybody could look at its maps.
     const job = await host.call('ldd', '/usr/lib/stonechat/stonechat-job');

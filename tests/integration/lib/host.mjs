@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Database, postgresql } from './store.mjs';
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 const program = join(top, 'tests/harness/host');
@@ -37,6 +38,12 @@ export function packageFile() {
   return join(directory, name);
 }
 
+// What is installed: with PostgreSQL the package of its back end as well.
+export function packageFiles() {
+  const file = packageFile();
+  return postgresql ? [file, file.replace(/stonechat_([^/]*)$/, 'stonechat-postgresql_$1')] : [file];
+}
+
 // Until the function answers something true: for states that nothing announces to us. Throws after `seconds`.
 export async function until(what, seconds, condition) {
   const deadline = Date.now() + seconds * 1000;
@@ -53,6 +60,7 @@ export class Host {
     this.name = name;
     this.api = 'http://127.0.0.1:8080';
     this.socket = 'ws://127.0.0.1:8090/connection/websocket';
+    this.database = new Database(this);
   }
 
   // Boots a host on the network of this process. It ends with this process at the latest.
@@ -62,7 +70,8 @@ export class Host {
     const host = new Host(name);
     await harness('start', name, '--owner', String(process.pid), ...(disk ? ['--disk'] : []));
     try {
-      if (install) await harness('install', name, packageFile());
+      if (install) await host.install();
+      if (install && postgresql) await host.database.create();
       if (install && sanitized) await host.#relaxForSanitizers();
       for (const [path, content] of Object.entries(files)) await host.write(path, content);
       if (start) await host.systemctl('enable', '--now', 'stonechat.target');
@@ -125,8 +134,8 @@ export class Host {
     return this.call('systemctl', ...args);
   }
 
-  async install(file = packageFile()) {
-    await harness('install', this.name, file);
+  async install(...files) {
+    await harness('install', this.name, ...(files.length > 0 ? files : packageFiles()));
   }
 
   async write(path, content) {

@@ -498,7 +498,7 @@ static void test_gaps_are_found(void **state) {
         Checked checked = fixture_check(f);
         assert_int_equal(checked.r, 0);
         assert_int_equal(checked.n_findings, 1);
-        assert_non_null(strstr(checked.first, "conversation c has 2 messages"));
+        assert_non_null(strstr(checked.first, "conversation c has 2 entries"));
         assert_true(checked.pages > 0);
 }
 
