@@ -20,6 +20,11 @@ async function query(role, sql) {
   return output ? JSON.parse(output) : [];
 }
 
+// A change of it, while the role does not run.
+function execute(role, sql) {
+  return host.call('sqlite3', STORES[role], sql);
+}
+
 const intents = async (role, where = '1') => (await query(role, `SELECT count(*) AS n FROM intents WHERE ${where}`))[0].n;
 
 function allDelivered() {
@@ -133,9 +138,8 @@ describe('what crosses between roles', () => {
     await host.systemctl('stop', 'stonechat-group.socket', 'stonechat-group.service');
     await other.logout();
     await host.systemctl('stop', 'stonechat-api.service');
-    // As if a release had made a request that the other role's rules do not allow: without a user.
-    const [{ request }] = await query('api', 'SELECT hex(request) AS request FROM intents');
-    await host.call('sqlite3', STORES.api, "UPDATE intents SET request = x''");
+    // As if a release had made a request that the other role does not understand.
+    await execute('api', "UPDATE intents SET method = 'conversation.mark_read'");
     await host.systemctl('start', 'stonechat-group.socket', 'stonechat-group.service', 'stonechat-api.service');
     await until('it is parked', 20, async () => await intents('api', 'parked') === 1);
     const entry = await until('the journal says so', 10, async () => (await host.journal('--unit=stonechat-api.service')).find(({ MESSAGE_ID: id, MESSAGE: text }) => id && /is parked/.test(text)));
@@ -145,7 +149,7 @@ describe('what crosses between roles', () => {
     await third.logout(); // what comes behind it passes
     assert.deepEqual(await events(ann, ann.user.id), [`session_ended ${third.session}`]);
     await host.systemctl('stop', 'stonechat-api.service');
-    await host.call('sqlite3', STORES.api, `UPDATE intents SET request = x'${request}'`);
+    await execute('api', "UPDATE intents SET method = 'inbox.session_ended'");
     await host.systemctl('start', 'stonechat-api.service', 'stonechat-job@retry-intents.service');
     await allDelivered();
     assert.deepEqual(await events(ann, ann.user.id), [`session_ended ${third.session}`, `session_ended ${other.session}`]);
