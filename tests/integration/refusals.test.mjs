@@ -242,10 +242,11 @@ describe('the socket refuses', () => {
     assert.ok(socket, 'the SDK lets us at its TCP socket');
     socket.pause();
     let last = first;
-    const text = 'x'.repeat(60_000);
+    // What comes between two looks at the journal has to fit into one recovery (512 KiB).
+    const text = 'x'.repeat(20_000);
     const disconnects = async () => (await host.journal('MESSAGE_ID=928667281f5e4acb80060c2c04a134ce')).length;
     // The journal is asked now and then only, as that takes longer than many messages.
-    for (let i = 0; i < 400 && (i % 20 > 0 || await disconnects() === 0); i++) last = (await writer.send(conversation, text)).seq;
+    for (let i = 0; i < 1200 && (i % 20 > 0 || await disconnects() === 0); i++) last = (await writer.send(conversation, text)).seq;
     assert.equal(await disconnects(), 1, 'the journal says that a slow client was closed');
     socket.resume();
     await until('the reader is back', 20, () => reader.centrifuge.state === 'connected');
