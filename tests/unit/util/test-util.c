@@ -10,7 +10,6 @@
 #include "util/string-util.h"
 #include "util/time-util.h"
 #include "util/token-bucket.h"
-#include "util/worker-pool.h"
 
 static void test_utf8(void **state) {
         static const struct {
@@ -145,43 +144,6 @@ static void test_token_bucket(void **state) {
         assert_true(token_bucket_take(&bucket, 0, 0, 1, 1000));
 }
 
-struct job {
-        WorkerJob job;
-        unsigned *n_done;
-        bool ran;
-};
-
-static void job_run(WorkerJob *job) {
-        CONTAINER_OF(job, struct job, job)->ran = true;
-}
-
-static void job_done(WorkerJob *job) {
-        struct job *j = CONTAINER_OF(job, struct job, job);
-
-        assert_true(j->ran);
-        (*j->n_done)++;
-}
-
-static void test_worker_pool(void **state) {
-        sd_event *event;
-        WorkerPool *pool = NULL;
-        unsigned n_done = 0;
-        struct job jobs[50];
-
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(worker_pool_new(&pool, event, "test", 3, ELEMENTSOF(jobs)), 0);
-        FOREACH_ARRAY(j, jobs, ELEMENTSOF(jobs)) {
-                *j = (struct job){.job = {.run = job_run, .done = job_done}, .n_done = &n_done};
-                assert_int_equal(worker_pool_submit(pool, &j->job), 0);
-        }
-        while (n_done < 20)
-                assert_true(sd_event_run(event, 5 * USEC_PER_SEC) > 0);
-        assert_true(worker_pool_is_alive(pool, USEC_PER_SEC));
-        pool = worker_pool_free(pool); /* finishes the rest */
-        assert_int_equal(n_done, ELEMENTSOF(jobs));
-        sd_event_unref(event);
-}
-
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_utf8),
@@ -191,7 +153,6 @@ int main(void) {
                 cmocka_unit_test(test_ids),
                 cmocka_unit_test(test_buffer),
                 cmocka_unit_test(test_token_bucket),
-                cmocka_unit_test(test_worker_pool),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
