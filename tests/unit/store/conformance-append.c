@@ -290,6 +290,26 @@ static void test_patch_entry(void **state) {
         assert_int_equal(fixture_append_text(f, "c", 2, "a", "3", "three").last_seq, 3);
 }
 
+/* Where a conversation stands is what is stored, also by another write than an append. */
+static void test_other_writes_of_entries(void **state) {
+        Fixture *f = *state;
+        Sc__Message entry = fixture_message("c", "a", "1", "one");
+
+        entry.seq = 1;
+        assert_int_equal(fixture_append_text(f, "c", 0, "a", "0", "zero").last_seq, 1);
+        assert_int_equal(fixture_append_text(f, "c", 1, "a", "2", "two").last_seq, 2);
+        entry.seq = 2;
+        assert_int_equal(guard_alone(f, "c", DELETE(message, &entry)), 0);
+        assert_int_equal(fixture_append_text(f, "c", 2, "a", "3", "three").r, -ESTALE);
+        assert_int_equal(guard_alone(f, "c", INSERT(message, &entry)), 0);
+        assert_int_equal(fixture_append_text(f, "c", 1, "a", "3", "three").r, -ESTALE);
+        assert_int_equal(fixture_append_text(f, "c", 2, "a", "3", "three").last_seq, 3);
+        entry.seq = 3;
+        assert_int_equal(FOLLOW(f, "c", DELETE(message, &entry)), 0);
+        assert_int_equal(fixture_append_text(f, "c", 3, "a", "3", "three").r, -ESTALE);
+        assert_int_equal(fixture_append_text(f, "c", 2, "a", "3", "three").last_seq, 3);
+}
+
 /* --- deleting the oldest --- */
 
 static void fill(Fixture *f, const char *conversation, unsigned n) {
@@ -417,6 +437,7 @@ int conformance_run_appends(void) {
                 CONFORMANCE_TEST(test_refused_with_followers),
                 CONFORMANCE_TEST(test_many),
                 CONFORMANCE_TEST(test_patch_entry),
+                CONFORMANCE_TEST(test_other_writes_of_entries),
                 CONFORMANCE_TEST(test_delete_entries),
                 CONFORMANCE_TEST(test_delete_never_the_last),
                 CONFORMANCE_TEST(test_delete_frees_id),
