@@ -183,7 +183,8 @@ typedef struct StoreAppend {
  *   -ESTALE  the conversation is not at after_seq; last_seq says where it is
  *   -EEXIST  an entry's (conversation, sender, client_msg_id) is stored already: `taken` are those stored
  *            entries, at least one. A back end may see the same in another conversation, and refuses it too
- */
+ * Where both are true either may be told: after an unknown outcome that landed, the entries are stored behind
+ * after_seq. */
 typedef struct StoreAppended {
         uint64_t last_seq; /* of the conversation; 0 if not known */
         uint64_t last_intent;

@@ -15,16 +15,17 @@ typedef struct Table {
 } Table;
 
 struct Disk {
-        bool sees_other_conversations;
+        bool sees_other_conversations, prefers_taken;
         Table tables[MAX_TABLES];
         size_t n_tables;
 };
 
-Disk *disk_new(bool sees_other_conversations) {
+Disk *disk_new(bool sees_other_conversations, bool prefers_taken) {
         Disk *disk = new0(Disk, 1);
 
         assert_se(disk);
         disk->sees_other_conversations = sees_other_conversations;
+        disk->prefers_taken = prefers_taken;
         return disk;
 }
 
@@ -362,10 +363,11 @@ static int append_entries(Disk *disk, Operation *o) {
         Table *table = get_table(disk, o->append.info);
 
         o->append.last_seq = find_last_seq(table, o->partition);
-        if (o->append.last_seq != o->append.after_seq)
-                return -ESTALE;
-        if (find_taken(disk, table, o) > 0)
+        bool stale = o->append.last_seq != o->append.after_seq;
+        if ((!stale || disk->prefers_taken) && find_taken(disk, table, o) > 0)
                 return -EEXIST;
+        if (stale)
+                return -ESTALE;
         for (size_t i = 0; i < o->append.n; i++) {
                 Value *values = o->append.values + i * record_n_fields(table->info);
                 set_version(table->info, values, NULL, o->name);

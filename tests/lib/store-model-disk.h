@@ -11,8 +11,8 @@
 typedef struct Disk Disk;
 
 /* sees_other_conversations: an append is refused because of the same client_msg_id in another conversation,
- * as store.h allows. */
-Disk *disk_new(bool sees_other_conversations);
+ * as store.h allows. prefers_taken: an append that is both stale and taken is answered -EEXIST. */
+Disk *disk_new(bool sees_other_conversations, bool prefers_taken);
 Disk *disk_free(Disk *disk);
 
 /* A write of any kind: sets r and the outcome. */

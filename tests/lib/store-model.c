@@ -11,7 +11,8 @@
 #define STEPS_IN_ORDER 64U /* of one iteration of the loop */
 #define STEPS_REORDERED 4U
 #define LATE_PERCENT 10U /* of the steps let something land */
-#define LATE_PERCENT_IDLE 1U /* of those that find nothing else to do: so that who looks at once may be too early */
+#define LATE_PERCENT_IDLE                                                                                   \
+        1U /* of those that find nothing else to do: so that who looks at once may be too early */
 
 /* An operation that the back end has. A write waits, is carried out, is handed back; a read is carried out
  * item by item. */
@@ -43,7 +44,7 @@ struct Model {
         ModelFaults faults;
         NamedDisk disks[MAX_DISKS];
         size_t n_disks;
-        bool sees_other_conversations, disconnected, crashed;
+        bool sees_other_conversations, prefers_taken, disconnected, crashed;
         uint64_t n_writes, n_writes_before_faults;
         TAILQ_HEAD(, Late) late;
         TAILQ_HEAD(, Backend) backends;
@@ -76,6 +77,7 @@ Model *model_new(uint64_t seed) {
         assert_se(model);
         model->random.state = seed;
         model->sees_other_conversations = random_percent(&model->random, 50);
+        model->prefers_taken = random_percent(&model->random, 50);
         TAILQ_INIT(&model->late);
         TAILQ_INIT(&model->backends);
         return model;
@@ -110,7 +112,7 @@ static Disk *get_disk(Model *model, const char *name) {
                         return d->disk;
         assert_se(model->n_disks < MAX_DISKS);
         NamedDisk *d = &model->disks[model->n_disks++];
-        *d = (NamedDisk){strdup(name), disk_new(model->sees_other_conversations)};
+        *d = (NamedDisk){strdup(name), disk_new(model->sees_other_conversations, model->prefers_taken)};
         assert_se(d->name);
         return d->disk;
 }

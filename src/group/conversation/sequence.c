@@ -189,9 +189,24 @@ static bool settle_stored(Sequence *sequence, const Sc__Message *entry, bool loo
         return false;
 }
 
+/* Is one of them stored behind the last entry that is known? */
+static bool is_behind(const Sequence *sequence, const StoreAppended *appended) {
+        const SequenceItem *item = STAILQ_FIRST(&sequence->queue);
+
+        for (size_t i = 0; i < appended->n_taken; i++)
+                if (appended->taken[i]->seq > sequence->last_seq &&
+                        streq(appended->taken[i]->conversation, item->message->conversation))
+                        return true;
+        return false;
+}
+
 static void append_was_taken(Sequence *sequence, const StoreAppended *appended) {
         bool settled = false;
 
+        /* An append that was given up has landed: a store may name its entries, or say -ESTALE. Nobody was told of
+         * them yet, so they are looked up. */
+        if (is_behind(sequence, appended))
+                return append_was_stale(sequence, 0);
         sequence->state = SEQUENCE_READY;
         for (size_t i = 0; i < appended->n_taken; i++)
                 settled = settle_stored(sequence, appended->taken[i], false) || settled;

@@ -4,6 +4,6 @@
 
 int main(void) {
         fixture_config = fixture_config_sqlite;
-        conformance_n_seeds = 100;
+        conformance_n_seeds = 50;
         return conformance_run();
 }
