@@ -38,6 +38,18 @@ typedef struct DispatchedCall {
         Call *call;
 } DispatchedCall;
 
+unsigned *fixture_allocation_to_fail;
+
+/* In a function of the fixture that allocates. */
+static unsigned pause_failures(void) {
+        return fixture_allocation_to_fail ? TAKE_GENERIC(*fixture_allocation_to_fail, 0U) : 0;
+}
+static void resume_failures(unsigned *paused) {
+        if (fixture_allocation_to_fail)
+                *fixture_allocation_to_fail = *paused;
+}
+#define NO_FAILURES _cleanup_(resume_failures) _unused_ unsigned paused = pause_failures()
+
 RoleProcess *fake_process;
 SocketRole *fake_role;
 unsigned n_stopped;
@@ -69,6 +81,7 @@ size_t websocket_queued(const WebSocket *socket) {
         return socket->queued;
 }
 int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
+        NO_FAILURES;
         Sent *sent = new0(Sent, 1);
 
         assert_int_equal(socket->close_code, 0);
@@ -114,6 +127,7 @@ const char *routes_address(const Routes *routes, Role role, const char *conversa
         return n_fake_routes > 1 && *conversation == 'b' ? fake_routes[1].address : fake_routes[0].address;
 }
 void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
+        NO_FAILURES;
         DispatchedCall *dispatched = new0(DispatchedCall, 1);
 
         dispatched->call = call;
@@ -133,6 +147,7 @@ int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const Prot
 
 int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t timeout,
         const RpcClientHandlers *handlers, void *userdata) {
+        NO_FAILURES;
         RpcClient *client = new0(RpcClient, 1);
 
         client->handlers = *handlers;
@@ -166,6 +181,7 @@ bool rpc_client_is_connected(const RpcClient *client) {
 }
 int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
         void *userdata) {
+        NO_FAILURES;
         FakeRequest *request = new0(FakeRequest, 1);
 
         request->client = client;
@@ -389,6 +405,10 @@ bool no_call(void) {
         return TAILQ_EMPTY(&calls);
 }
 
+bool check_is_waiting(void) {
+        return check.waiting;
+}
+
 void answer_check(bool active) {
         Sc__SessionCheckResponse response = SC__SESSION_CHECK_RESPONSE__INIT;
 
@@ -422,11 +442,19 @@ static void request_free(FakeRequest *request) {
         free(request);
 }
 
-void answer(FakeRequest *request, const ProtobufCMessage *response) {
-        size_t size = protobuf_c_message_get_packed_size(response);
-        _cleanup_free_ uint8_t *payload = malloc(size + 1);
+static uint8_t *pack(const ProtobufCMessage *message, size_t *ret_size) {
+        NO_FAILURES;
+        *ret_size = protobuf_c_message_get_packed_size(message);
+        uint8_t *payload = malloc(*ret_size + 1);
 
-        protobuf_c_message_pack(response, payload);
+        protobuf_c_message_pack(message, payload);
+        return payload;
+}
+
+void answer(FakeRequest *request, const ProtobufCMessage *response) {
+        size_t size;
+        _cleanup_free_ uint8_t *payload = pack(response, &size);
+
         request->reply(ERROR_NONE, "", payload, size, request->userdata);
         request_free(request);
 }
@@ -493,12 +521,11 @@ void answer_attach(FakeRequest *request, const FakeSubscription *from, size_t n)
 }
 
 static void push(const char *method, const ProtobufCMessage *message) {
-        size_t size = protobuf_c_message_get_packed_size(message);
-        _cleanup_free_ uint8_t *payload = malloc(size + 1);
+        size_t size;
+        _cleanup_free_ uint8_t *payload = pack(message, &size);
         RpcClient *client = LIST_FIRST(&clients);
 
         assert_non_null(client);
-        protobuf_c_message_pack(message, payload);
         client->handlers.on_push(
                 &(RpcMessage){.method = method, .payload = payload, .payload_size = size}, client->userdata);
 }
@@ -552,6 +579,11 @@ void push_kick(const char *user, const char *session) {
         kick.user = (char *) user;
         kick.session = (char *) session;
         push("kick", &kick.base);
+}
+
+void push_if_linked(const char *user, const char *conversation) {
+        if (!LIST_EMPTY(&clients))
+                push_membership(user, conversation, 0, false);
 }
 
 void link_break(void) {

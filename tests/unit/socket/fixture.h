@@ -63,6 +63,7 @@ WebSocket *client_connected(
 Call *next_call(const char *method);
 bool no_call(void);
 /* session.check: answers the one that waits. */
+bool check_is_waiting(void);
 void answer_check(bool active);
 void fail_check(Sc__ErrorCode code);
 
@@ -97,10 +98,15 @@ void push_message(const char *conversation, uint64_t seq);
 void push_receipt(const char *conversation, uint64_t seq);
 void push_membership(const char *user, const char *conversation, uint64_t last_seq, bool removed);
 void push_kick(const char *user, const char *session);
+/* push_membership(), if the role has connected to a primary already. */
+void push_if_linked(const char *user, const char *conversation);
 
 void link_break(void);
 void link_restore(void);
 void set_routes(const char *first, const char *second);
+
+/* Of a test that lets allocations fail: &allocation_to_fail. The fixture's own do not count. */
+extern unsigned *fixture_allocation_to_fail;
 
 extern RoleProcess *fake_process;
 extern SocketRole *fake_role;
