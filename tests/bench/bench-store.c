@@ -3,7 +3,10 @@
 /* How many messages a second the store makes durable, and how long each takes, beside a bare loop of write
  * and fdatasync in the same directory.
  *
- *   bench-store [directory [seconds [outstanding [conversations]]]] */
+ *   bench-store [directory [seconds [outstanding [conversations [URI]]]]]
+ *
+ * With a URI it is PostgreSQL that stores them: in a schema "bench", which is not removed. The server should keep
+ * its files on the file system of the directory. */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,7 +15,7 @@
 
 #include "histogram.h"
 #include "schema-tables.h"
-#include "store/store-backend.h"
+#include "store/store.h"
 #include "util/fd-util.h"
 #include "util/id.h"
 #include "util/string-util.h"
@@ -111,20 +114,22 @@ static void run(Bench *bench, sd_event *event, unsigned seconds, unsigned outsta
         histogram_print(&bench->latency, "append");
 }
 
-static int bench_store(
-        const char *directory, unsigned seconds, unsigned outstanding, unsigned conversations) {
+static int bench_store(const char *directory, unsigned seconds, unsigned outstanding, unsigned conversations,
+        const char *uri) {
         static const MessageInfo *const records[] = {&sc__message__info, NULL};
         sd_event *event;
         Bench bench = {.n_conversations = conversations, .n_idle = conversations};
-        const StoreConfig config = {.kind = "sqlite",
+        const StoreConfig config = {.kind = uri ? "postgresql" : "sqlite",
                 .name = "bench",
+                .uri = uri,
+                .timeout_usec = 10 * USEC_PER_SEC,
                 .directory = directory,
                 .records = records,
                 .n_readers = 1,
                 .batch_operations = 64,
                 .max_queued = outstanding};
 
-        store_register_backend(&store_backend_class);
+        setenv("STONECHAT_MODULE_DIRECTORY", STORE_MODULE_DIRECTORY, false);
         int r = sd_event_new(&event);
         if (r >= 0)
                 r = store_open(&bench.store, event, &config);
@@ -189,7 +194,7 @@ int main(int argc, char **argv) {
                 TEXT_SIZE, seconds);
         int r = bench_fsync(directory);
         if (r >= 0)
-                r = bench_store(directory, seconds, outstanding, conversations);
+                r = bench_store(directory, seconds, outstanding, conversations, argc > 5 ? argv[5] : NULL);
         if (r < 0)
                 fprintf(stderr, "Failed: %s\n", strerror(-r));
         if (chdir(directory) == 0) {

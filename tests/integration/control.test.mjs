@@ -318,7 +318,8 @@ describe('docs/operations.md', () => {
     const ending = () => new Api(host.api).login(bo.username, bo.password, 'ending');
     await (await ending()).logout();
     const between = await ending();
-    const [toConversations] = /^.*conversations\.db.*$/m.exec(backup);
+    // PostgreSQL makes one copy of both.
+    const toConversations = postgresql ? '' : /^.*conversations\.db.*$/m.exec(backup)[0];
     await host.shell(backup.replace(toConversations, ''));
     await between.logout();
     await host.shell(toConversations);
@@ -339,7 +340,7 @@ describe('docs/operations.md', () => {
     const last = await ending();
     await last.logout();
     await until('its end is told', 10, async () => (await ended()).includes(last.session));
-    assert.ok((await ended()).includes(between.session));
+    assert.equal((await ended()).includes(between.session), !postgresql);
     assert.deepEqual(await host.failedUnits(), []);
   });
 });

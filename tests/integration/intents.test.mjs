@@ -9,23 +9,14 @@ import { Client, RawClient } from './lib/clients.mjs';
 import { Host, until } from './lib/host.mjs';
 
 const CONFIGURATION = '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Auth]\nHashMemory=64K\nHashOperations=1\n[Socket]\nCommandRate=0\nMaxConnectionsPerAddress=0\n';
-const STORES = { api: '/var/lib/stonechat/api/accounts.db', group: '/var/lib/stonechat/group/conversations.db' };
+const STORES = { api: 'accounts', group: 'conversations' };
 
 let host;
 const clients = [];
 
-// Rows of a role's store.
-async function query(role, sql) {
-  const output = await host.call('sqlite3', '-readonly', '-json', '-cmd', '.timeout 10000', STORES[role], sql);
-  return output ? JSON.parse(output) : [];
-}
-
-// A change of it, while the role does not run.
-function execute(role, sql) {
-  return host.call('sqlite3', STORES[role], sql);
-}
-
-const intents = async (role, where = '1') => (await query(role, `SELECT count(*) AS n FROM intents WHERE ${where}`))[0].n;
+// Rows of a role's store, which may be running.
+const query = (role, sql) => host.database.query(STORES[role], sql);
+const intents = async (role, where = 'parked >= 0') => Number((await query(role, `SELECT count(*) FROM intents WHERE ${where}`))[0][0]);
 
 function allDelivered() {
   return until('all intents are delivered', 60, async () => await intents('api') + await intents('group') === 0);
@@ -139,9 +130,9 @@ describe('what crosses between roles', () => {
     await other.logout();
     await host.systemctl('stop', 'stonechat-api.service');
     // As if a release had made a request that the other role does not understand.
-    await execute('api', "UPDATE intents SET method = 'conversation.mark_read'");
+    await query('api', "UPDATE intents SET method = 'conversation.mark_read'");
     await host.systemctl('start', 'stonechat-group.socket', 'stonechat-group.service', 'stonechat-api.service');
-    await until('it is parked', 20, async () => await intents('api', 'parked') === 1);
+    await until('it is parked', 20, async () => await intents('api', 'parked = 1') === 1);
     const entry = await until('the journal says so', 10, async () => (await host.journal('--unit=stonechat-api.service')).find(({ MESSAGE_ID: id, MESSAGE: text }) => id && /is parked/.test(text)));
     assert.match(entry.MESSAGE, new RegExp(`^#${ann.user.id} refuses intent 1 of ${ann.user.id} for good, it is parked: invalid_argument`));
     assert.match((await host.exec('stonechatctl', 'status')).stdout, /intents_parked +1\b/);
@@ -149,7 +140,7 @@ describe('what crosses between roles', () => {
     await third.logout(); // what comes behind it passes
     assert.deepEqual(await events(ann, ann.user.id), [`session_ended ${third.session}`]);
     await host.systemctl('stop', 'stonechat-api.service');
-    await execute('api', "UPDATE intents SET method = 'inbox.session_ended'");
+    await query('api', "UPDATE intents SET method = 'inbox.session_ended'");
     await host.systemctl('start', 'stonechat-api.service', 'stonechat-job@retry-intents.service');
     await allDelivered();
     assert.deepEqual(await events(ann, ann.user.id), [`session_ended ${third.session}`, `session_ended ${other.session}`]);
@@ -198,8 +189,8 @@ describe('what crosses between roles', () => {
 
       assert.equal(opened.size, users.length * (users.length + 1) / 2);
       const ids = users.map(({ user }) => `'${user.id}'`).join();
-      const left = new Set((await query('api', `SELECT id FROM sessions WHERE user IN (${ids})`)).map(({ id }) => id));
-      const members = await query('group', `SELECT conversation, user FROM members WHERE user IN (${ids}) AND conversation NOT LIKE '#%'`);
+      const left = new Set((await query('api', `SELECT id FROM sessions WHERE "user" IN (${ids})`)).map(([id]) => id));
+      const members = (await query('group', `SELECT conversation, "user" FROM members WHERE "user" IN (${ids}) AND conversation NOT LIKE '#%'`)).map(([conversation, user]) => ({ conversation, user }));
       assert.equal(members.length, users.length * users.length);
       for (const user of users) {
         const said = await events(user, user.user.id);

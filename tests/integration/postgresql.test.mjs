@@ -100,7 +100,8 @@ describe('PostgreSQL', { skip: !postgresql }, () => {
   });
 
   it('leaves no password in the journal', async () => {
-    const journal = JSON.stringify(await host.journal());
+    const journal = JSON.stringify(await host.journal(...ROLES.map((unit) => `--unit=${unit}`)));
+    assert.match(journal, /store\.password/);
     assert.ok(!journal.includes('correct horse') && !journal.includes('correct%20horse') && !journal.includes('wrong, wrong'));
   });
 });

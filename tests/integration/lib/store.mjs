@@ -15,7 +15,8 @@ export class Database {
   async create() {
     await this.host.shell(`
       pg_lsclusters --no-header | while read -r version name rest; do pg_dropcluster --stop "$version" "$name"; done
-      pg_createcluster 15 test --port 5432 --pgoption listen_addresses= -- --no-sync --no-instructions >/dev/null
+      pg_createcluster 15 test --port 5432 -- --no-sync --no-instructions >/dev/null
+      echo "listen_addresses = ''" >>/etc/postgresql/15/test/postgresql.conf
       systemctl start ${CLUSTER}
       runuser -u postgres -- createuser stonechat
       runuser -u postgres -- createdb --owner stonechat --encoding UTF8 --template template0 stonechat`);
@@ -34,13 +35,13 @@ export class Database {
     return this.host.systemctl(verb, ...args, CLUSTER);
   }
 
-  // Rows of a statement as lists of texts. `store`: accounts or conversations, of a role that is stopped (SQLite).
+  // Rows of a statement as lists of texts. `store`: accounts or conversations.
   async query(store, sql) {
     const output = postgresql
       ? await this.host.call('runuser', '-u', 'postgres', '--', 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-F', '\t', '-d', 'stonechat', '-c', `SET search_path = ${store}`, '-c', sql)
       : await this.host.call('/usr/bin/python3', '-c', `
 import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
 for row in db.execute(sys.argv[2]):
     print('\\t'.join(map(str, row)))
 db.close()`, FILES[store], sql);
