@@ -27,7 +27,9 @@ typedef struct ModelFaults {
                                     the loop */
 
         /* Per cent of the operations. */
-        unsigned refuse; /* -ENOTCONN, -ENOSPC (writes), -EIO or -ENOMEM, and nothing was done */
+        unsigned
+                refuse; /* -ENOTCONN, -ENOSPC (writes), -EIO or -ENOMEM, and nothing was done. (-EBUSY is the
+                          * store's own: give it a small StoreConfig.max_queued) */
         unsigned unknown; /* writes: -EINPROGRESS, and it was done, or was not, or is done later */
 
         /* The process dies at this point, model_crash() by itself: point 2 n - 1 is before the n-th write
