@@ -58,6 +58,7 @@ struct Conversation {
         bool has_head; /* there is such a record */
         bool flushing, flush_queued; /* pinned meanwhile */
         uint64_t flush_usec; /* when it is due */
+        uint64_t activity_stored_usec; /* when an append stored last_at with it; 0: it was not stored */
         TAILQ_ENTRY(Conversation) to_flush;
 
         unsigned n_pins;

@@ -90,6 +90,26 @@ void conversation_note_entry(Conversation *conversation, const Sc__Message *entr
         conversation_flush_later(conversation);
 }
 
+size_t conversation_activity_follower(
+        Conversation *conversation, const Sc__Message *entry, Sc__ConversationHead *head, StoreItem *ret) {
+        static StoreChange change = {.kind = STORE_MAX};
+        uint64_t now = boottime_usec();
+
+        if (!conversation->has_head || now < conversation->activity_stored_usec + FLUSH_INTERVAL_USEC)
+                return 0;
+        conversation->activity_stored_usec = now;
+        change.field = store_field(&sc__conversation_head__info, "last_at");
+        *head = (Sc__ConversationHead) SC__CONVERSATION_HEAD__INIT;
+        head->conversation = conversation->id;
+        head->last_at = entry->created_at;
+        *ret = (StoreItem){.verb = STORE_PATCH,
+                .info = &sc__conversation_head__info,
+                .record = &head->base,
+                .changes = &change,
+                .n_changes = 1};
+        return 1;
+}
+
 /* --- the write --- */
 
 static bool is_flushed(const Conversation *conversation) {

@@ -45,6 +45,8 @@ static void on_appended(int r, const StoreAppended *appended, void *userdata) {
         if (r < 0 && r != -ENOSPC && r != -ECANCELED && r != -EEXIST)
                 log_peer((.conversation = conversation->id, .error_number = -r), LOG_ERR,
                         "Failed to append messages: %m");
+        if (r < 0)
+                conversation->activity_stored_usec = 0;
         sequence_appended(&conversation->sequence, r, appended);
         answer_settled(conversation);
         proceed(conversation);
@@ -70,9 +72,13 @@ static void on_looked_up(int r, const StoreRows *rows, size_t n, Arena *arena, v
 
 static int submit_append(Conversation *conversation) {
         Sc__Message *batch[SEQUENCE_MAX_BATCH];
-        StoreItem followers[SEQUENCE_MAX_FOLLOWERS];
+        StoreItem followers[SEQUENCE_MAX_FOLLOWERS + 1];
+        Sc__ConversationHead head;
         size_t n = sequence_batch(&conversation->sequence, batch);
+        size_t n_followers = sequence_batch_followers(&conversation->sequence, followers);
 
+        n_followers +=
+                conversation_activity_follower(conversation, batch[n - 1], &head, &followers[n_followers]);
         return store_append_start(conversation->role->store,
                 &(StoreAppend){
                         .conversation = conversation->id,
@@ -80,7 +86,7 @@ static int submit_append(Conversation *conversation) {
                         .entries = batch,
                         .n = n,
                         .followers = followers,
-                        .n_followers = sequence_batch_followers(&conversation->sequence, followers),
+                        .n_followers = n_followers,
                 },
                 on_appended, conversation);
 }
@@ -113,6 +119,7 @@ static void proceed(Conversation *conversation) {
                         r = submit_append(conversation);
                         if (r >= 0)
                                 return;
+                        conversation->activity_stored_usec = 0;
                         sequence_appended(&conversation->sequence, r, NULL);
                         break;
                 case SEQUENCE_LOOK_UP:

@@ -183,6 +183,29 @@ static void test_cursors_after_a_crash(void **state) {
         free(conversation);
 }
 
+/* What is written last is on top of the list, though nobody loaded it since. */
+static void test_order_after_a_crash(void **state) {
+        Fixture *f = *state;
+        char *first = strdup(open_direct(f, "ada", "bob"));
+        char *second = strdup(open_direct(f, "ada", "cyd"));
+
+        send_text(f, "ada", first, "m1", "hello");
+        send_text(f, "ada", second, "m2", "hello");
+        /* So long that the time of the second one is not that of the first one. */
+        settle(f);
+        wait_for(f, "store_writes", n_writes(f) + 2);
+        settle(f);
+        send_text(f, "ada", first, "m3", "hello");
+        fixture_crash(f);
+        Sc__ConversationListRequest request = SC__CONVERSATION_LIST_REQUEST__INIT;
+        request.limit = 1;
+        const Sc__ConversationListResponse *list = ask(f, &method_conversation_list, "ada", &request);
+        assert_int_equal(list->n_conversations, 1);
+        assert_string_equal(list->conversations[0]->conversation->id, first);
+        free(second);
+        free(first);
+}
+
 /* Between the cause and the delivery: the next process delivers. */
 static void test_crash_before_delivery(void **state) {
         Fixture *f = *state;
@@ -263,6 +286,7 @@ int main(void) {
                 TEST(test_ended_session),
                 TEST(test_ended_sessions_expire),
                 TEST_ON_MODEL(test_cursors_after_a_crash),
+                TEST_ON_MODEL(test_order_after_a_crash),
                 TEST_ON_MODEL(test_crash_before_delivery),
                 TEST_ON_MODEL(test_unknown_outcomes),
         };
