@@ -416,6 +416,11 @@ void pg_connection_drop(PgConnection *c, const char *why) {
         set_broken(c);
 }
 
+void pg_connection_wait_ready(PgConnection *c, uint64_t deadline_usec) {
+        while (c->state != STATE_READY && pg_connection_run(c, deadline_usec) >= 0)
+                ;
+}
+
 int pg_connection_run(PgConnection *c, uint64_t deadline_usec) {
         uint64_t now = boottime_usec();
 

@@ -52,6 +52,9 @@ bool pg_connection_has_warned(const PgConnection *c);
 /* Loses the connection, from the loop. `why` is logged. */
 void pg_connection_drop(PgConnection *c, const char *why);
 
+/* Waits without the loop until it is ready, for the beginning; gives up when the time is over, or the connection is
+ * lost: then the loop goes on with it. */
+void pg_connection_wait_ready(PgConnection *c, uint64_t deadline_usec);
 /* Waits without the loop until something happens on the connection and handles it: for the end.
  * -ETIMEDOUT, or -ENOTCONN if it is lost. */
 int pg_connection_run(PgConnection *c, uint64_t deadline_usec);

@@ -243,6 +243,8 @@ int pg_readers_new(PgReaders **ret, Store *store, sd_event *event, const StoreCo
         }
         if (r < 0)
                 return r;
+        FOREACH_ARRAY(reader, readers->readers, readers->n)
+                pg_connection_wait_ready(reader->connection, boottime_usec() + config->timeout_usec);
         *ret = TAKE_PTR(readers);
         return 0;
 }

@@ -404,6 +404,7 @@ int pg_writer_new(PgWriter **ret, Store *store, sd_event *event, const StoreConf
                 r = pg_connection_new(&w->connection, event, target, config->timeout_usec, &owner, w);
         if (r < 0)
                 return r;
+        pg_connection_wait_ready(w->connection, boottime_usec() + config->timeout_usec);
         *ret = TAKE_PTR(w);
         return 0;
 }
