@@ -133,12 +133,13 @@ static void settle(Sequence *sequence, SequenceItem *item, int r) {
         sequence->n_batch--;
 }
 
+/* What r says of the last attempt does not hold for an attempt before it that may still land. */
 static void fail_all(Sequence *sequence, int r) {
         SequenceItem *item;
 
         sequence->n_batch = sequence->n_queued;
         while ((item = STAILQ_FIRST(&sequence->queue)))
-                settle(sequence, item, r);
+                settle(sequence, item, item->in_doubt ? -EINPROGRESS : r);
         sequence->n_stale = sequence->n_unknown = 0;
 }
 
@@ -216,6 +217,15 @@ static void append_was_taken(Sequence *sequence, const StoreAppended *appended) 
                 fail_all(sequence, -EIO);
 }
 
+static void append_is_unknown(Sequence *sequence) {
+        SequenceItem *item = STAILQ_FIRST(&sequence->queue);
+
+        for (unsigned i = 0; i < sequence->n_batch; i++, item = STAILQ_NEXT(item, entry))
+                item->in_doubt = true;
+        sequence->state = SEQUENCE_DOUBTFUL;
+        sequence->n_unknown++;
+}
+
 void sequence_appended(Sequence *sequence, int r, const StoreAppended *appended) {
         assert_se(sequence->state == SEQUENCE_APPENDING);
 
@@ -227,9 +237,7 @@ void sequence_appended(Sequence *sequence, int r, const StoreAppended *appended)
         case -EEXIST:
                 return append_was_taken(sequence, appended ?: &(StoreAppended){});
         case -EINPROGRESS:
-                sequence->state = SEQUENCE_DOUBTFUL;
-                sequence->n_unknown++;
-                return;
+                return append_is_unknown(sequence);
         default:
                 sequence->state = SEQUENCE_READY;
                 return fail_all(sequence, r);
@@ -242,7 +250,7 @@ void sequence_looked_up(Sequence *sequence, int r, Sc__Message *const *entries, 
         if (r < 0) {
                 /* Still in doubt, for whoever comes next. */
                 sequence->state = SEQUENCE_DOUBTFUL;
-                return fail_all(sequence, sequence->n_unknown > 0 ? -EINPROGRESS : r);
+                return fail_all(sequence, r);
         }
         for (size_t i = 0; i < n; i++) {
                 sequence->last_seq = entries[i]->seq;

@@ -46,6 +46,7 @@ struct SequenceItem {
         bool conflict; /* its id belongs to an entry with another content, or in another conversation */
         bool looked_up; /* found by a look-up: among the entries that it reported */
 
+        bool in_doubt; /* an append of it had an unknown outcome: it may be stored, or still land */
         uint64_t name_hash; /* of sender and client_msg_id */
         STAILQ_ENTRY(SequenceItem) entry;
 };

@@ -389,6 +389,31 @@ static void test_unknown_for_ever(void **state) {
                 assert_settled(&sequence, &items[i], -EINPROGRESS, 0);
 }
 
+/* It was not found, and the second attempt is refused: the first one may still land, so nobody is told that it
+ * did not happen. Those who were not in the first attempt are told what there is. */
+static void test_refused_after_unknown(void **state) {
+        static const int refusals[] = {-ENOTCONN, -ENOSPC, -EBUSY, -ECANCELED};
+
+        FOREACH_ARRAY(r, refusals, ELEMENTSOF(refusals)) {
+                Item items[2], later;
+                Sequence sequence;
+
+                sequence_init(&sequence, 5, 5);
+                enqueue(&sequence, items, 2);
+                assert_int_equal(sequence_next(&sequence), SEQUENCE_APPEND);
+                sequence_appended(&sequence, -EINPROGRESS, NULL);
+                item_init(&later, 9);
+                assert_int_equal(sequence_enqueue(&sequence, &later.item), 0);
+                assert_int_equal(sequence_next(&sequence), SEQUENCE_LOOK_UP);
+                sequence_looked_up(&sequence, 0, NULL, 0, false);
+                assert_int_equal(sequence_next(&sequence), SEQUENCE_APPEND);
+                sequence_appended(&sequence, *r, NULL);
+                assert_settled(&sequence, &items[0], -EINPROGRESS, 0);
+                assert_settled(&sequence, &items[1], -EINPROGRESS, 0);
+                assert_settled(&sequence, &later, *r, 0);
+        }
+}
+
 /* The look-up fails too: all who wait fail, and the doubt stays for whoever comes next. */
 static void test_look_up_fails(void **state) {
         Item items[2], later;
@@ -724,6 +749,7 @@ int main(void) {
                 cmocka_unit_test(test_late_landing),
                 cmocka_unit_test(test_late_landing_taken),
                 cmocka_unit_test(test_unknown_for_ever),
+                cmocka_unit_test(test_refused_after_unknown),
                 cmocka_unit_test(test_look_up_fails),
                 cmocka_unit_test(test_stale),
                 cmocka_unit_test(test_shorter_log),
