@@ -221,9 +221,10 @@ int conversations_load(GroupRole *role, Conversation *const *items, size_t n) {
                         n_chunk = 0;
                 }
         }
-        /* And those that others load. */
+        /* And those that others load, or failed to load meanwhile. */
         for (size_t i = 0; i < n && r >= 0; i++)
-                if (items[i]->state == CONVERSATION_LOADING)
+                if (items[i]->state == CONVERSATION_LOADING ||
+                        (items[i]->state == CONVERSATION_UNKNOWN && items[i]->load_result < 0))
                         r = conversation_load(items[i]);
         return MIN(r, 0);
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "group/conversation/load.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -231,6 +232,52 @@ static void test_crash_before_delivery(void **state) {
         }
 }
 
+typedef struct Loading {
+        Fiber *fiber;
+        Conversation *conversations[2];
+        size_t n;
+        bool done;
+        int r;
+} Loading;
+
+/* On a fiber. */
+static void load(void *userdata) {
+        Loading *loading = userdata;
+
+        loading->fiber = fiber_current();
+        loading->r = conversations_load(loading->conversations[0]->role, loading->conversations, loading->n);
+        loading->done = true;
+}
+
+/* Who loads several waits for the one that somebody else loads; that is cancelled. */
+static void test_cancelled_load_beside_another(void **state) {
+        Fixture *f = *state;
+        char *ids[] = {strdup(open_direct(f, "ada", "bob")), strdup(open_direct(f, "ada", "eve"))};
+        Loading one = {.n = 1}, both = {.n = 2};
+
+        settle(f);
+        fixture_restart(f);
+        settle(f);
+        for (unsigned i = 0; i < 2; i++)
+                both.conversations[i] = conversations_get(f->role->conversations, ids[i]);
+        one.conversations[0] = both.conversations[0];
+        Loading *loadings[] = {&one, &both};
+        FOREACH_ARRAY(loading, loadings, 2)
+                assert_int_equal(fiber_start(dispatcher_fibers(f->dispatcher),
+                                         &(FiberStart){.main = load, .userdata = *loading}, NULL),
+                        0);
+        fiber_cancel(one.fiber, -ECANCELED);
+        while (!both.done)
+                assert_true(sd_event_run(f->event, 1000 * 1000) >= 0);
+        assert_int_equal(one.r, -ECANCELED);
+        assert_int_equal(both.r, 0);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(both.conversations[i]->state, CONVERSATION_LOADED);
+                conversation_unpin(both.conversations[i]);
+                free(ids[i]);
+        }
+}
+
 /* Outcomes that are unknown, on a store that does things in any order it may: what is acknowledged is there,
  * once, and one sender's messages are in their order. */
 static void test_unknown_outcomes(void **state) {
@@ -288,6 +335,7 @@ int main(void) {
                 TEST_ON_MODEL(test_cursors_after_a_crash),
                 TEST_ON_MODEL(test_order_after_a_crash),
                 TEST_ON_MODEL(test_crash_before_delivery),
+                TEST_ON_MODEL(test_cancelled_load_beside_another),
                 TEST_ON_MODEL(test_unknown_outcomes),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
