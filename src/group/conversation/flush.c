@@ -132,12 +132,13 @@ typedef struct HeadWrite {
         size_t n_members;
 } HeadWrite;
 
-static void add_cursors(HeadWrite *write, Conversation *conversation) {
+/* False: there are more of them. */
+static bool add_cursors(HeadWrite *write, Conversation *conversation) {
         for (Member *member = conversation->members; member; member = member->hh.next) {
                 if (member->read_seq <= member->stored_seq)
                         continue;
                 if (write->n_members == FLUSH_MAX_MEMBERS)
-                        return;
+                        return false;
                 Sc__Member *record = &write->members[write->n_members];
                 *record = (Sc__Member) SC__MEMBER__INIT;
                 record->conversation = conversation->id;
@@ -147,13 +148,18 @@ static void add_cursors(HeadWrite *write, Conversation *conversation) {
                 member->flushing_seq = member->read_seq;
                 write->followers[write->n_members++] = cursor_patch(record);
         }
+        return true;
 }
 
-static StoreItem head_guard(HeadWrite *write, const Conversation *conversation) {
+/* Only with the last cursors the head moves: whoever loads the conversation after a crash looks for cursors
+ * behind it. */
+static StoreItem head_guard(HeadWrite *write, const Conversation *conversation, bool move) {
         write->head = (Sc__ConversationHead) SC__CONVERSATION_HEAD__INIT;
         write->head.conversation = (char *) conversation->id;
-        write->head.last_seq = conversation->sequence.last_seq;
-        write->head.last_count = conversation->sequence.last_count;
+        if (move) {
+                write->head.last_seq = conversation->sequence.last_seq;
+                write->head.last_count = conversation->sequence.last_count;
+        }
         write->head.last_at = conversation->last_at;
         if (!conversation->has_head)
                 return (StoreItem){STORE_INSERT, &sc__conversation_head__info, &write->head.base};
@@ -213,12 +219,12 @@ static int submit(Conversation *conversation) {
 
         if (!under_way || !write)
                 return -ENOMEM;
-        *under_way = (FlushUnderWay){conversation, conversation->sequence.last_seq};
-        add_cursors(write, conversation);
+        bool move = add_cursors(write, conversation);
+        *under_way = (FlushUnderWay){conversation, move ? conversation->sequence.last_seq : 0};
         r = store_write_start(conversation->role->store,
                 &(StoreWrite){
                         .partition = conversation->id,
-                        .guard = head_guard(write, conversation),
+                        .guard = head_guard(write, conversation, move),
                         .followers = write->followers,
                         .n_followers = write->n_members,
                 },

@@ -58,9 +58,11 @@ static void take_in(Conversation *conversation, const StoreRows *rows) {
                 conversation->last_at = MAX(conversation->last_at, last->created_at);
                 sequence_init(&conversation->sequence, last->seq, last->count);
         }
+        /* A personal conversation has none, and its entries have no senders. Any other without one (it was empty when
+         * a store of 0.1 was brought up to date) has only entries that were not flushed. */
         conversation->has_head = rows[READ_HEAD].n > 0 && !is_personal_id(conversation->id);
-        /* Without a head the cursors are as they are stored; the next entry makes one. */
-        conversation->stored_head_seq = conversation->sequence.last_seq;
+        conversation->stored_head_seq =
+                is_personal_id(conversation->id) ? conversation->sequence.last_seq : 0;
         if (conversation->has_head) {
                 head = (const Sc__ConversationHead *) rows[READ_HEAD].records[0];
                 conversation->stored_head_seq = head->last_seq;

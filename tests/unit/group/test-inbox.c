@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "group/conversation/flush.h"
 #include "group/conversation/load.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -207,6 +208,107 @@ static void test_order_after_a_crash(void **state) {
         free(first);
 }
 
+static void on_done(int r, const StoreWritten *written, void *userdata) {
+        *(bool *) userdata = true;
+        assert_int_equal(r, 0);
+}
+
+/* As it is with one that was empty when a store of 0.1 was brought up to date: nobody has made its head. */
+static void delete_head(Fixture *f, const char *conversation) {
+        Sc__ConversationHead head = SC__CONVERSATION_HEAD__INIT;
+        bool done = false;
+
+        head.conversation = (char *) conversation;
+        const StoreWrite write = {.partition = conversation,
+                .guard = {.verb = STORE_DELETE, .info = &sc__conversation_head__info, .record = &head.base}};
+        assert_int_equal(store_write_start(f->role->store, &write, on_done, &done), 0);
+        while (!done)
+                assert_true(sd_event_run(f->event, 1000 * 1000) >= 0);
+}
+
+static void test_crash_without_a_head(void **state) {
+        Fixture *f = *state;
+        char *conversation = strdup(open_direct(f, "ada", "bob"));
+
+        delete_head(f, conversation);
+        fixture_restart(f);
+        send_text(f, "ada", conversation, "m1", "hello");
+        for (unsigned i = 0; i < 2; i++) {
+                fixture_crash(f);
+                assert_int_equal(get(f, "ada", conversation)->read_seq, 1);
+                assert_int_equal(get(f, "ada", conversation)->unread_count, 0);
+                assert_int_equal(get(f, "bob", conversation)->unread_count, 1);
+                /* It has one from now on. */
+                settle(f);
+                uint64_t writes = n_writes(f);
+                wait_for(f, "store_writes", writes + (i == 0));
+                settle(f);
+        }
+        free(conversation);
+}
+
+#define N_SENDERS 240U /* more than one write takes */
+#define N_OF_APPEND 60U
+
+static void on_appended(int r, const StoreAppended *appended, void *userdata) {
+        *(bool *) userdata = true;
+        assert_int_equal(r, 0);
+}
+
+/* Entries of so many new members, one each, in the name of a process that has died since. */
+static void append_of_many(Fixture *f, const char *conversation, unsigned from) {
+        Sc__Message messages[N_OF_APPEND], *entries[N_OF_APPEND];
+        Sc__Member members[N_OF_APPEND];
+        StoreItem followers[N_OF_APPEND];
+        char users[N_OF_APPEND][16];
+        bool done = false;
+
+        for (unsigned i = 0; i < N_OF_APPEND; i++) {
+                snprintf(users[i], sizeof(users[i]), "u%u", from + i);
+                members[i] = (Sc__Member) SC__MEMBER__INIT;
+                messages[i] = (Sc__Message) SC__MESSAGE__INIT;
+                members[i].conversation = messages[i].conversation = (char *) conversation;
+                members[i].user = messages[i].sender = messages[i].client_msg_id = users[i];
+                messages[i].count = from + i + 1;
+                entries[i] = &messages[i];
+                followers[i] = (StoreItem){
+                        .verb = STORE_PUT, .info = &sc__member__info, .record = &members[i].base};
+        }
+        assert_int_equal(store_append_start(f->role->store,
+                                 &(StoreAppend){.conversation = conversation,
+                                         .after_seq = from,
+                                         .entries = entries,
+                                         .n = N_OF_APPEND,
+                                         .followers = followers,
+                                         .n_followers = N_OF_APPEND},
+                                 on_appended, &done),
+                0);
+        while (!done)
+                assert_true(sd_event_run(f->event, 1000 * 1000) >= 0);
+}
+
+/* More cursors than one write takes: a crash between the writes loses none. */
+static void test_crash_between_flushes(void **state) {
+        Fixture *f = *state;
+        char *conversation = strdup(open_direct(f, "ada", "bob"));
+        char user[16];
+
+        settle(f);
+        for (unsigned i = 0; i < N_SENDERS; i += N_OF_APPEND)
+                append_of_many(f, conversation, i);
+        fixture_restart(f);
+        assert_int_equal(get(f, "ada", conversation)->unread_count, N_SENDERS);
+        settle(f);
+        cursor_flush_all(f->role->flush);
+        settle(f);
+        fixture_crash(f);
+        for (unsigned i = 0; i < N_SENDERS; i++) {
+                snprintf(user, sizeof(user), "u%u", i);
+                assert_int_equal(get(f, user, conversation)->read_seq, i + 1);
+        }
+        free(conversation);
+}
+
 /* Between the cause and the delivery: the next process delivers. */
 static void test_crash_before_delivery(void **state) {
         Fixture *f = *state;
@@ -334,6 +436,8 @@ int main(void) {
                 TEST(test_ended_sessions_expire),
                 TEST_ON_MODEL(test_cursors_after_a_crash),
                 TEST_ON_MODEL(test_order_after_a_crash),
+                TEST_ON_MODEL(test_crash_without_a_head),
+                TEST_ON_MODEL(test_crash_between_flushes),
                 TEST_ON_MODEL(test_crash_before_delivery),
                 TEST_ON_MODEL(test_cancelled_load_beside_another),
                 TEST_ON_MODEL(test_unknown_outcomes),
