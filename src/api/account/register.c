@@ -56,8 +56,10 @@ static int store_account(Call *call, Sc__User *user, char *hash) {
                         return r;
                 r = store_account_once(call->role, user, hash);
         }
+        if (r >= 0)
+                return 0;
         if (r != -EEXIST)
-                return r;
+                return -EINPROGRESS; /* refused for another reason, but an earlier try may still be done */
         r = account_find(call, user->username, &owner);
         if (r < 0)
                 return -EINPROGRESS;

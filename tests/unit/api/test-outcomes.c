@@ -47,6 +47,30 @@ static void test_registration(void **state) {
         assert_true(n_unknown > 0);
 }
 
+/* A try that cannot tell, and then one that is refused: nobody hears that it failed when it was done. */
+static void test_registration_refused(void **state) {
+        const ModelFaults faults = {
+                .reorder = true, .unknown = 50, .refuse = 30, .max_delay_usec = 2 * USEC_PER_MSEC};
+        unsigned n_refused = 0, n_unknown = 0;
+        char name[32];
+
+        for (unsigned i = 0; i < 2 * N_TRIES; i++) {
+                snprintf(name, sizeof(name), "user-%u", i);
+                model_set_faults(fixture.model, &faults);
+                Sc__ErrorCode code = register_user(name, PASSWORD)->code;
+                settle();
+                if (code == ERROR_NONE)
+                        must_login(name, PASSWORD);
+                else if (code != ERROR_TIMEOUT) {
+                        assert_int_equal(login(name, PASSWORD)->code, ERROR_INVALID_CREDENTIALS);
+                        n_refused++;
+                } else
+                        n_unknown++;
+        }
+        assert_true(n_refused > 0);
+        assert_true(n_unknown > 0);
+}
+
 /* Two who want the same name, with another password each: at most one hears that he has it, and he has. */
 static void test_registration_race(void **state) {
         char name[32], passwords[2][32] = {"correct horse", "battery staple"};
@@ -158,6 +182,7 @@ static void test_crash_in_logout(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_registration),
+                TEST(test_registration_refused),
                 TEST(test_registration_race),
                 TEST(test_login_and_refresh),
                 TEST(test_logout),
