@@ -156,7 +156,7 @@ static void set_ready(Fiber *fiber) {
         TAILQ_INSERT_TAIL(&scheduler.ready, fiber, ready_link);
 }
 
-static void feed(FiberPool *pool);
+static void admit_queued(FiberPool *pool);
 
 static Fiber *fiber_free(Fiber *fiber) {
         FiberPool *pool = fiber->pool;
@@ -166,7 +166,7 @@ static Fiber *fiber_free(Fiber *fiber) {
         return mfree(fiber);
 }
 
-static void give_back_stack(Fiber *fiber) {
+static void release_stack(Fiber *fiber) {
         FiberPool *pool = fiber->pool;
 
         if (fiber->stack)
@@ -195,9 +195,9 @@ static void switch_to(Fiber *fiber) {
         if (fiber->state != FIBER_ENDED)
                 return;
         FiberPool *pool = fiber->pool;
-        give_back_stack(fiber);
+        release_stack(fiber);
         fiber_free(fiber);
-        feed(pool);
+        admit_queued(pool);
 }
 
 /* What runs on a stack for as long as it is mapped: one fiber after the other. There is nothing here that
@@ -243,7 +243,7 @@ static bool may_start(const FiberPool *pool, bool internal) {
                (internal || n_others < pool->config.max_fibers - pool->config.n_internal);
 }
 
-static void take_right_to_stack(Fiber *fiber) {
+static void reserve_stack(Fiber *fiber) {
         fiber->state = FIBER_STARTING;
         fiber->pool->n_running++;
         if (fiber->internal)
@@ -251,7 +251,7 @@ static void take_right_to_stack(Fiber *fiber) {
 }
 
 /* Stacks became free: those whose turn it is become ready. */
-static void feed(FiberPool *pool) {
+static void admit_queued(FiberPool *pool) {
         for (;;) {
                 StartItem *item = NULL;
 
@@ -262,7 +262,7 @@ static void feed(FiberPool *pool) {
                 if (!item)
                         return;
                 Fiber *fiber = CONTAINER_OF(item, Fiber, start);
-                take_right_to_stack(fiber);
+                reserve_stack(fiber);
                 set_ready(fiber);
         }
 }
@@ -274,9 +274,9 @@ static void end_unstarted(Fiber *fiber, int r) {
         void *userdata = fiber->userdata;
 
         if (fiber->state == FIBER_STARTING)
-                give_back_stack(fiber);
+                release_stack(fiber);
         fiber_free(fiber);
-        feed(pool);
+        admit_queued(pool);
         if (cancelled)
                 cancelled(r, userdata);
 }
@@ -363,13 +363,13 @@ int fiber_start(FiberPool *pool, const FiberStart *start, Fiber **ret) {
         int r = fiber ? 0 : -ENOMEM;
 
         if (r >= 0 && may_start(pool, fiber->internal))
-                take_right_to_stack(fiber);
+                reserve_stack(fiber);
         else if (r >= 0)
                 r = enqueue(fiber, start->key);
         if (r >= 0 && fiber->state == FIBER_STARTING) {
                 fiber->stack = stack_pool_get(&pool->stacks);
                 if (!fiber->stack) {
-                        give_back_stack(fiber);
+                        release_stack(fiber);
                         r = -ENOMEM;
                 }
         }

@@ -5,7 +5,7 @@
 #include "util/time-util.h"
 
 /* On a full disk a small write may still succeed now and then: that is no recovery yet. */
-static bool is_full_now(GroupRole *role, int r) {
+static bool store_is_full(GroupRole *role, int r) {
         uint64_t now = boottime_usec();
 
         if (r == -ENOSPC)
@@ -18,7 +18,7 @@ static bool is_full_now(GroupRole *role, int r) {
 void group_role_note_write(GroupRole *role, int r) {
         if (r != -ENOSPC && !role->store_full)
                 return;
-        bool full = is_full_now(role, r);
+        bool full = store_is_full(role, r);
         if (full == role->store_full)
                 return;
         role->store_full = full;

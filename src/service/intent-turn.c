@@ -104,13 +104,13 @@ static int park(Turn *turn, const Sc__Intent *intent, const DispatcherOutcome *o
         return 0;
 }
 
-static void stays(Source *source, const Sc__Intent *intent) {
+static void keep_pending(Source *source, const Sc__Intent *intent) {
         source->n_remaining++;
         if (source->first_unsettled == 0)
                 source->first_unsettled = intent->number;
 }
 
-static void settled(Source *source, const Sc__Intent *intent) {
+static void mark_settled(Source *source, const Sc__Intent *intent) {
         if (source->first_unsettled == 0)
                 source_settle(source, intent->number);
 }
@@ -121,7 +121,7 @@ static int deliver_one(Turn *turn, const Sc__Intent *intent) {
         DispatcherOutcome outcome = {};
 
         if (target_is_held(source, intent->target)) {
-                stays(source, intent);
+                keep_pending(source, intent);
                 return 0;
         }
         int r = send_intent(turn, intent, &outcome);
@@ -131,7 +131,7 @@ static int deliver_one(Turn *turn, const Sc__Intent *intent) {
                 target_release(source, intent->target);
                 turn->done[turn->n_done++] = intent;
                 turn->intents->n_delivered++;
-                settled(source, intent);
+                mark_settled(source, intent);
                 return 0;
         }
         if (is_permanent(intent, outcome.code)) {
@@ -140,13 +140,13 @@ static int deliver_one(Turn *turn, const Sc__Intent *intent) {
                         return r;
                 target_release(source, intent->target);
                 source_set_pending(source, source->pending - MIN(source->pending, 1U));
-                settled(source, intent);
+                mark_settled(source, intent);
                 return 0;
         }
         log_debug("Intent %" PRIu64 " of %s for %s is tried again: %s %s", intent->number, source->name,
                 intent->target, schema_error(outcome.code)->name, outcome.detail);
         turn->intents->n_retried++;
-        stays(source, intent);
+        keep_pending(source, intent);
         return target_hold(source, intent->target);
 }
 
@@ -167,7 +167,7 @@ static int deliver_page(Turn *turn) {
                         if (r < 0)
                                 return r;
                 } else
-                        settled(source, intent);
+                        mark_settled(source, intent);
                 source->cursor = intent->number;
         }
         return 0;
@@ -216,7 +216,7 @@ static void end_pass(Source *source, uint64_t horizon) {
 }
 
 /* What becomes of the source after a pass. */
-static void rest(Source *source) {
+static void set_next_state(Source *source) {
         Intents *intents = source->intents;
 
         source->state = SOURCE_IDLE;
@@ -279,5 +279,5 @@ void source_turn(Source *source) {
                 source->state = SOURCE_IDLE;
                 source_wake(source);
         } else
-                rest(source);
+                set_next_state(source);
 }

@@ -192,7 +192,7 @@ void intents_stored(Intents *intents, const char *name, uint64_t last, size_t n)
         source_wake(source);
 }
 
-void intents_look(Intents *intents, const char *name) {
+void intents_rescan(Intents *intents, const char *name) {
         Source *source = source_get(intents, name);
 
         if (!source) {
@@ -216,7 +216,7 @@ int intents_write(Intents *intents, Store *store, const StoreWrite *write, Store
         intents->n_reserved -= write->n_intents;
         /* An outcome that was unknown at first, and found out, tells no number. */
         if (r == -EINPROGRESS || (r >= 0 && written.last_intent == 0))
-                intents_look(intents, write->partition);
+                intents_rescan(intents, write->partition);
         if (r < 0)
                 return r;
         if (written.last_intent > 0)

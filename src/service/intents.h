@@ -74,7 +74,7 @@ int intents_check_room(const Intents *intents);
 void intents_stored(Intents *intents, const char *source, uint64_t last, size_t n);
 /* A write of this source with intents had an unknown outcome, whatever became of it: looks into the store,
  * for as long as the write may still land. */
-void intents_look(Intents *intents, const char *source);
+void intents_rescan(Intents *intents, const char *source);
 
 /* --- upkeep --- */
 

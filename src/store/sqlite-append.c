@@ -21,7 +21,7 @@ static const IndexInfo *find_client_id_index(const MessageInfo *info) {
         return NULL;
 }
 
-int appender_init(Appender *a, Connection *connection, const MessageInfo *const *records) {
+int appender_init(Appender *a, SqliteConnection *connection, const MessageInfo *const *records) {
         *a = (Appender){.connection = connection, .info = find_message_info(records)};
         if (!a->info)
                 return 0;

@@ -9,7 +9,7 @@
 #include "store/sqlite-connection.h"
 
 typedef struct Appender {
-        Connection *connection; /* the writer's */
+        SqliteConnection *connection; /* the writer's */
         SeqCache *last_seqs; /* cleared after a rollback, and when entries are written in other ways */
         const MessageInfo *info; /* of Sc__Message; NULL if the store has none */
         const IndexInfo *by_client_id; /* unique: (sender, client_msg_id) */
@@ -17,7 +17,7 @@ typedef struct Appender {
 } Appender;
 
 /* -EINVAL if there is a message record but not as expected. */
-int appender_init(Appender *appender, Connection *connection, const MessageInfo *const *records);
+int appender_init(Appender *appender, SqliteConnection *connection, const MessageInfo *const *records);
 void appender_done(Appender *appender);
 /* Forgets where conversations stand. */
 void appender_forget(Appender *appender);

@@ -34,7 +34,7 @@ static int add_finding(Findings *findings, const char *text) {
 }
 
 /* Each row is one finding, except a sole "ok". */
-static int collect(Connection *connection, Findings *findings, const char *sql) {
+static int collect(SqliteConnection *connection, Findings *findings, const char *sql) {
         _cleanup_finalize_ sqlite3_stmt *statement = NULL;
 
         int rc = sqlite3_prepare_v2(connection_handle(connection), sql, -1, &statement, NULL);
@@ -64,7 +64,7 @@ static const char *const log_checks[] = {
         " (PARTITION BY conversation ORDER BY seq) AS before FROM messages) WHERE here < before LIMIT 100",
 };
 
-static int look(const Checker *c, Connection *connection, Findings *findings) {
+static int run_checks(const Checker *c, SqliteConnection *connection, Findings *findings) {
         /* The quick one tells of broken pages before the thorough one stumbles over them. */
         int r = collect(connection, findings, "PRAGMA quick_check(100)");
         if (r >= 0 && findings->n == 0)
@@ -85,7 +85,7 @@ static int on_progress(void *userdata) {
 }
 
 static int run_check(Checker *c, Operation *o) {
-        _cleanup_(connection_closep) Connection *connection = NULL;
+        _cleanup_(connection_closep) SqliteConnection *connection = NULL;
         Findings findings = {.arena = &o->arena};
         int64_t pages;
 
@@ -98,7 +98,7 @@ static int run_check(Checker *c, Operation *o) {
         sqlite3_progress_handler(connection_handle(connection), STEPS_BETWEEN_LOOKS, on_progress, c);
         r = connection_query_number(connection, "PRAGMA page_count", &pages);
         if (r >= 0)
-                r = look(c, connection, &findings);
+                r = run_checks(c, connection, &findings);
         if (r < 0)
                 return r;
         o->check.findings = findings.texts;

@@ -23,7 +23,7 @@
 #define IDLE_SEC 5
 
 struct Checkpointer {
-        Connection *connection;
+        SqliteConnection *connection;
         char *path;
         pthread_t thread;
         bool started;
@@ -39,7 +39,7 @@ struct Checkpointer {
         uint64_t n_notified;
 };
 
-static int checkpoint(Connection *connection, int mode, unsigned *ret_copied) {
+static int checkpoint(SqliteConnection *connection, int mode, unsigned *ret_copied) {
         int n_log, n_copied;
 
         int rc = sqlite3_wal_checkpoint_v2(connection_handle(connection), NULL, mode, &n_log, &n_copied);
@@ -49,11 +49,11 @@ static int checkpoint(Connection *connection, int mode, unsigned *ret_copied) {
         return 0;
 }
 
-int checkpoint_passive(Connection *connection, unsigned *ret_copied) {
+int checkpoint_passive(SqliteConnection *connection, unsigned *ret_copied) {
         return checkpoint(connection, SQLITE_CHECKPOINT_PASSIVE, ret_copied);
 }
 
-int checkpoint_truncate(Connection *connection) {
+int checkpoint_truncate(SqliteConnection *connection) {
         unsigned n_copied;
         return checkpoint(connection, SQLITE_CHECKPOINT_TRUNCATE, &n_copied);
 }
@@ -136,7 +136,7 @@ static unsigned measure_limit(const Checkpointer *c) {
 }
 
 /* With the mutex. */
-static void adapt_to_space(Checkpointer *c, unsigned n_pages) {
+static void limit_log_to_free_space(Checkpointer *c, unsigned n_pages) {
         bool over = n_pages < c->n_pages; /* the log started over */
 
         if (!over && n_pages < c->measured_at + MEASURE_PAGES)
@@ -149,7 +149,7 @@ static void adapt_to_space(Checkpointer *c, unsigned n_pages) {
 void checkpointer_notify(Checkpointer *c, unsigned n_pages) {
         pthread_mutex_lock(&c->mutex);
         bool first = c->n_pages == 0;
-        adapt_to_space(c, n_pages);
+        limit_log_to_free_space(c, n_pages);
         c->n_pages = n_pages;
         c->n_notified++;
         if (first || n_pages >= c->start_at)

@@ -25,6 +25,6 @@ bool checkpointer_wants_finish(Checkpointer *checkpointer);
 
 /* Copies as much as possible without waiting for anybody; *ret_copied: pages of the log that are copied now.
  */
-int checkpoint_passive(Connection *connection, unsigned *ret_copied);
+int checkpoint_passive(SqliteConnection *connection, unsigned *ret_copied);
 /* Copies all and truncates the log, waiting for the others as long as the connection does. */
-int checkpoint_truncate(Connection *connection);
+int checkpoint_truncate(SqliteConnection *connection);

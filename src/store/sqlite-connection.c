@@ -16,7 +16,7 @@ typedef struct Statement {
         sqlite3_stmt *statement;
 } Statement;
 
-struct Connection {
+struct SqliteConnection {
         sqlite3 *db;
         sqlite3_stmt *begin, *commit, *rollback;
         /* As many as there are shapes in the program: a few dozen. The one used last comes first. */
@@ -58,7 +58,7 @@ static void configure_library(void) {
         sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 }
 
-static int prepare_transactions(Connection *c, ConnectionMode mode) {
+static int prepare_transactions(SqliteConnection *c, ConnectionMode mode) {
         const struct {
                 const char *sql;
                 sqlite3_stmt **ret;
@@ -74,7 +74,7 @@ static int prepare_transactions(Connection *c, ConnectionMode mode) {
         return connection_error(c, rc);
 }
 
-int connection_open(Connection **ret, const char *path, ConnectionMode mode) {
+int connection_open(SqliteConnection **ret, const char *path, ConnectionMode mode) {
         static pthread_once_t configured = PTHREAD_ONCE_INIT;
         static const char *const pragmas[] = {
                 [CONNECTION_WRITER] = pragmas_writer,
@@ -84,7 +84,7 @@ int connection_open(Connection **ret, const char *path, ConnectionMode mode) {
         int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
 
         pthread_once(&configured, configure_library);
-        _cleanup_(connection_closep) Connection *connection = new0(Connection, 1);
+        _cleanup_(connection_closep) SqliteConnection *connection = new0(SqliteConnection, 1);
         if (!connection)
                 return -ENOMEM;
         if (mode == CONNECTION_WRITER)
@@ -102,7 +102,7 @@ int connection_open(Connection **ret, const char *path, ConnectionMode mode) {
         return 0;
 }
 
-Connection *connection_close(Connection *connection) {
+SqliteConnection *connection_close(SqliteConnection *connection) {
         if (!connection)
                 return NULL;
         while (!LIST_EMPTY(&connection->statements)) {
@@ -119,11 +119,11 @@ Connection *connection_close(Connection *connection) {
         return NULL;
 }
 
-sqlite3 *connection_handle(Connection *connection) {
+sqlite3 *connection_handle(SqliteConnection *connection) {
         return connection->db;
 }
 
-int connection_error(Connection *connection, int rc) {
+int connection_error(SqliteConnection *connection, int rc) {
         switch (rc & 0xff) {
         case SQLITE_OK:
         case SQLITE_ROW:
@@ -148,22 +148,22 @@ int connection_error(Connection *connection, int rc) {
         }
 }
 
-int connection_exec(Connection *connection, const char *sql) {
+int connection_exec(SqliteConnection *connection, const char *sql) {
         return connection_error(connection, sqlite3_exec(connection->db, sql, NULL, NULL, NULL));
 }
 
 /* The statement's own result counts: sqlite3_reset() repeats it. */
-static int run_once(Connection *connection, sqlite3_stmt *statement) {
+static int run_once(SqliteConnection *connection, sqlite3_stmt *statement) {
         (void) sqlite3_step(statement);
         return connection_error(connection, sqlite3_reset(statement));
 }
 
-int connection_begin(Connection *connection) {
+int connection_begin(SqliteConnection *connection) {
         return run_once(connection, connection->begin);
 }
 
 /* A write of the log that found no space came before the frame that makes the others count. */
-int connection_commit(Connection *connection) {
+int connection_commit(SqliteConnection *connection) {
         int r = run_once(connection, connection->commit);
         if (r >= 0)
                 return 0;
@@ -171,12 +171,12 @@ int connection_commit(Connection *connection) {
         return r == -ENOSPC && (rc == SQLITE_FULL || rc == SQLITE_IOERR_WRITE) ? -ENOSPC : -EINPROGRESS;
 }
 
-void connection_rollback(Connection *connection) {
+void connection_rollback(SqliteConnection *connection) {
         if (!sqlite3_get_autocommit(connection->db))
                 (void) run_once(connection, connection->rollback);
 }
 
-int connection_query_number(Connection *connection, const char *sql, int64_t *ret) {
+int connection_query_number(SqliteConnection *connection, const char *sql, int64_t *ret) {
         _cleanup_finalize_ sqlite3_stmt *statement = NULL;
 
         int rc = sqlite3_prepare_v2(connection->db, sql, -1, &statement, NULL);
@@ -188,7 +188,7 @@ int connection_query_number(Connection *connection, const char *sql, int64_t *re
         return 0;
 }
 
-static Statement *find_statement(Connection *connection, const StatementShape *shape) {
+static Statement *find_statement(SqliteConnection *connection, const StatementShape *shape) {
         Statement *statement;
 
         LIST_FOREACH(statement, &connection->statements, link)
@@ -197,7 +197,7 @@ static Statement *find_statement(Connection *connection, const StatementShape *s
         return NULL;
 }
 
-static int new_statement(Connection *connection, const StatementShape *shape, Statement **ret) {
+static int new_statement(SqliteConnection *connection, const StatementShape *shape, Statement **ret) {
         _cleanup_free_ Statement *statement = new0(Statement, 1);
         _cleanup_sqlite_free_ char *sql = sql_statement(shape);
 
@@ -212,7 +212,7 @@ static int new_statement(Connection *connection, const StatementShape *shape, St
         return 0;
 }
 
-int connection_prepare(Connection *connection, const StatementShape *shape, sqlite3_stmt **ret) {
+int connection_prepare(SqliteConnection *connection, const StatementShape *shape, sqlite3_stmt **ret) {
         Statement *statement = find_statement(connection, shape);
 
         if (statement)

@@ -8,7 +8,7 @@
 #include "store/sqlite-sql.h"
 #include "util/macro.h"
 
-typedef struct Connection Connection;
+typedef struct SqliteConnection SqliteConnection;
 
 typedef enum ConnectionMode {
         CONNECTION_WRITER, /* creates the database */
@@ -16,27 +16,27 @@ typedef enum ConnectionMode {
         CONNECTION_CHECKPOINTER,
 } ConnectionMode;
 
-int connection_open(Connection **ret, const char *path, ConnectionMode mode);
-Connection *connection_close(Connection *connection);
-DEFINE_CLEANUP(Connection *, connection_close);
+int connection_open(SqliteConnection **ret, const char *path, ConnectionMode mode);
+SqliteConnection *connection_close(SqliteConnection *connection);
+DEFINE_CLEANUP(SqliteConnection *, connection_close);
 
-sqlite3 *connection_handle(Connection *connection);
+sqlite3 *connection_handle(SqliteConnection *connection);
 
 /* What a result code of SQLite is in errnos: 0 for SQLITE_OK, SQLITE_ROW and SQLITE_DONE. */
-int connection_error(Connection *connection, int rc);
+int connection_error(SqliteConnection *connection, int rc);
 /* Runs statements that need no parameters and whose rows do not matter. */
-int connection_exec(Connection *connection, const char *sql);
+int connection_exec(SqliteConnection *connection, const char *sql);
 /* Transactions, by statements that are prepared already: to roll back needs no memory. */
-int connection_begin(Connection *connection); /* to write, if it is the writer's connection */
+int connection_begin(SqliteConnection *connection); /* to write, if it is the writer's connection */
 /* -ENOSPC: nothing was done. -EINPROGRESS for any other failure: the frames of the commit may lie in the
  * log, and a crash before the next commit overwrites them makes recovery find them. */
-int connection_commit(Connection *connection);
+int connection_commit(SqliteConnection *connection);
 /* Does nothing if there is none, as the engine may have ended it by itself. */
-void connection_rollback(Connection *connection);
+void connection_rollback(SqliteConnection *connection);
 /* Runs a query that answers one number. */
-int connection_query_number(Connection *connection, const char *sql, int64_t *ret);
+int connection_query_number(SqliteConnection *connection, const char *sql, int64_t *ret);
 /* The prepared statement of this shape, reset and ready to bind; it belongs to the connection. */
-int connection_prepare(Connection *connection, const StatementShape *shape, sqlite3_stmt **ret);
+int connection_prepare(SqliteConnection *connection, const StatementShape *shape, sqlite3_stmt **ret);
 
 /* Binds without copying: the value must live until the statement is reset. */
 int statement_bind(sqlite3_stmt *statement, int parameter, const Value *value);

@@ -56,7 +56,7 @@ static const Step finish_1[] = {
                                  " WHERE substr(m.conversation, 1, 1) <> '#'"},
 };
 
-static int has_table(Connection *connection, const char *table) {
+static int has_table(SqliteConnection *connection, const char *table) {
         _cleanup_sqlite_free_ char *sql = sqlite3_mprintf(
                 "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = %Q", table);
         int64_t n;
@@ -67,7 +67,7 @@ static int has_table(Connection *connection, const char *table) {
         return r < 0 ? r : n > 0;
 }
 
-static int run_step(Connection *connection, const Step *step) {
+static int run_step(SqliteConnection *connection, const Step *step) {
         FOREACH_ARRAY(table, step->tables, ELEMENTSOF(step->tables)) {
                 if (!*table)
                         break;
@@ -89,7 +89,7 @@ static int on_progress(void *userdata) {
         return 0;
 }
 
-static int run_steps(Connection *connection, const Step *steps, size_t n) {
+static int run_steps(SqliteConnection *connection, const Step *steps, size_t n) {
         sqlite3 *db = connection_handle(connection);
         uint64_t notified = boottime_usec();
         int r = 0;
@@ -101,7 +101,7 @@ static int run_steps(Connection *connection, const Step *steps, size_t n) {
         return r;
 }
 
-int sqlite_migrate_begin(Connection *connection, int64_t from_version) {
+int sqlite_migrate_begin(SqliteConnection *connection, int64_t from_version) {
         if (from_version != 1)
                 return 0;
         log_notice("Bringing the store from schema 1 to 2; this may take minutes if it is large, and needs "
@@ -110,6 +110,6 @@ int sqlite_migrate_begin(Connection *connection, int64_t from_version) {
         return run_steps(connection, begin_1, ELEMENTSOF(begin_1));
 }
 
-int sqlite_migrate_finish(Connection *connection, int64_t from_version) {
+int sqlite_migrate_finish(SqliteConnection *connection, int64_t from_version) {
         return from_version == 1 ? run_steps(connection, finish_1, ELEMENTSOF(finish_1)) : 0;
 }

@@ -7,6 +7,6 @@
 #include "store/sqlite-connection.h"
 
 /* Before tables and indexes are created: moves away what stands in the way. */
-int sqlite_migrate_begin(Connection *connection, int64_t from_version);
+int sqlite_migrate_begin(SqliteConnection *connection, int64_t from_version);
 /* After: fills them. */
-int sqlite_migrate_finish(Connection *connection, int64_t from_version);
+int sqlite_migrate_finish(SqliteConnection *connection, int64_t from_version);

@@ -5,10 +5,10 @@ struct Readers {
         Store *store;
         WorkQueue *queue;
         unsigned n_readers;
-        Connection *connections[]; /* one a thread */
+        SqliteConnection *connections[]; /* one a thread */
 };
 
-static int prepare_read(Connection *connection, const ReadItem *item, sqlite3_stmt **ret) {
+static int prepare_read(SqliteConnection *connection, const ReadItem *item, sqlite3_stmt **ret) {
         const StatementShape shape = {
                 .info = item->info,
                 .index = item->index,
@@ -61,8 +61,8 @@ static int grow_rows(Arena *arena, StoreRows *rows, size_t *allocated) {
         return 0;
 }
 
-static int read_rows(Connection *connection, sqlite3_stmt *statement, const ReadItem *item, Arena *arena,
-        StoreRows *rows) {
+static int read_rows(SqliteConnection *connection, sqlite3_stmt *statement, const ReadItem *item,
+        Arena *arena, StoreRows *rows) {
         size_t n_fields = record_n_fields(item->info), allocated = 0, size = 0;
         Value *values = arena_new(arena, Value, n_fields);
         int rc;
@@ -86,7 +86,7 @@ static int read_rows(Connection *connection, sqlite3_stmt *statement, const Read
         return rc == SQLITE_DONE ? 0 : connection_error(connection, rc);
 }
 
-static int run_item(Connection *connection, const ReadItem *item, Arena *arena, StoreRows *rows) {
+static int run_item(SqliteConnection *connection, const ReadItem *item, Arena *arena, StoreRows *rows) {
         _cleanup_reset_ sqlite3_stmt *statement = NULL;
 
         int r = prepare_read(connection, item, &statement);
@@ -95,7 +95,7 @@ static int run_item(Connection *connection, const ReadItem *item, Arena *arena, 
         return read_rows(connection, statement, item, arena, rows);
 }
 
-static int run_items(Connection *connection, Operation *o) {
+static int run_items(SqliteConnection *connection, Operation *o) {
         for (size_t i = 0; i < o->read.n; i++) {
                 int r = run_item(connection, &o->read.items[i], &o->arena, &o->read.rows[i]);
                 if (r < 0)
@@ -105,7 +105,7 @@ static int run_items(Connection *connection, Operation *o) {
 }
 
 /* Several share one transaction: to begin one costs more than most reads. */
-static int run_read(Connection *connection, Operation *o) {
+static int run_read(SqliteConnection *connection, Operation *o) {
         if (o->read.n == 1)
                 return run_items(connection, o);
         int r = connection_begin(connection);
@@ -139,7 +139,7 @@ static int open_connections(Readers *readers, const char *path) {
 }
 
 int readers_start(Readers **ret, Store *store, const StoreConfig *config, const char *path) {
-        Readers *readers = calloc(1, sizeof(Readers) + config->n_readers * sizeof(Connection *));
+        Readers *readers = calloc(1, sizeof(Readers) + config->n_readers * sizeof(SqliteConnection *));
         if (!readers)
                 return -ENOMEM;
         readers->store = store;

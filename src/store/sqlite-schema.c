@@ -6,13 +6,13 @@
 #define STRINGIFY(x) #x
 #define SET_VERSION(version) "PRAGMA user_version = " STRINGIFY(version)
 
-static int exec_and_free(Connection *connection, char *text) {
+static int exec_and_free(SqliteConnection *connection, char *text) {
         _cleanup_sqlite_free_ char *sql = text;
 
         return sql ? connection_exec(connection, sql) : -ENOMEM;
 }
 
-static int has_column(Connection *connection, const char *table, const char *column) {
+static int has_column(SqliteConnection *connection, const char *table, const char *column) {
         _cleanup_sqlite_free_ char *sql =
                 sqlite3_mprintf("SELECT count(*) FROM pragma_table_info(%Q) WHERE name = %Q", table, column);
         int64_t n;
@@ -23,7 +23,7 @@ static int has_column(Connection *connection, const char *table, const char *col
         return r < 0 ? r : n > 0;
 }
 
-static int ensure_record(Connection *connection, const MessageInfo *info) {
+static int ensure_record(SqliteConnection *connection, const MessageInfo *info) {
         const RecordInfo *record = info->record;
 
         int r = exec_and_free(connection, sql_create_table(info));
@@ -44,7 +44,7 @@ static int ensure_record(Connection *connection, const MessageInfo *info) {
         return 0;
 }
 
-static int ensure_all(Connection *connection, const MessageInfo *const *records) {
+static int ensure_all(SqliteConnection *connection, const MessageInfo *const *records) {
         int64_t version;
 
         int r = connection_query_number(connection, "PRAGMA user_version", &version);
@@ -68,7 +68,7 @@ static int ensure_all(Connection *connection, const MessageInfo *const *records)
                        : 0;
 }
 
-int sqlite_schema_ensure(Connection *connection, const MessageInfo *const *records) {
+int sqlite_schema_ensure(SqliteConnection *connection, const MessageInfo *const *records) {
         int r = connection_begin(connection);
         if (r < 0)
                 return r;

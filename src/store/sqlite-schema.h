@@ -12,4 +12,4 @@
 
 /* Creates what is missing, adds columns for new fields, and brings an older layout up to date
  * (sqlite-migrate.h), in one transaction: -EUCLEAN if the store is newer than this program. */
-int sqlite_schema_ensure(Connection *connection, const MessageInfo *const *records);
+int sqlite_schema_ensure(SqliteConnection *connection, const MessageInfo *const *records);

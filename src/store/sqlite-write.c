@@ -12,7 +12,7 @@ static int bind_all_fields(sqlite3_stmt *statement, const MessageInfo *info, con
 }
 
 /* 1 or 0: rows were changed, or found; -EEXIST for a key that is taken. */
-static int take_result(Connection *connection, int rc) {
+static int take_result(SqliteConnection *connection, int rc) {
         if (rc == SQLITE_ROW)
                 return 1;
         if (rc == SQLITE_CONSTRAINT_PRIMARYKEY || rc == SQLITE_CONSTRAINT_UNIQUE)
@@ -23,7 +23,7 @@ static int take_result(Connection *connection, int rc) {
 }
 
 int run_with_all_fields(
-        Connection *connection, StatementKind kind, const MessageInfo *info, const Value *values) {
+        SqliteConnection *connection, StatementKind kind, const MessageInfo *info, const Value *values) {
         const StatementShape shape = {.info = info, .kind = kind};
         _cleanup_reset_ sqlite3_stmt *statement = NULL;
 
@@ -81,7 +81,7 @@ static int bind_item(
 }
 
 /* A PATCH, DELETE or EXISTS. *version, if it is asked for: the new one. */
-static int run_by_key(Connection *connection, const StatementShape *shape, const WriteItem *item,
+static int run_by_key(SqliteConnection *connection, const StatementShape *shape, const WriteItem *item,
         uint32_t name, uint64_t *version) {
         _cleanup_reset_ sqlite3_stmt *statement = NULL;
 
@@ -99,7 +99,8 @@ static int run_by_key(Connection *connection, const StatementShape *shape, const
 }
 
 /* The version is known beforehand where one must be stored. */
-static int run_patch(Connection *connection, const WriteItem *guard, uint32_t name, uint64_t *version) {
+static int run_patch(
+        SqliteConnection *connection, const WriteItem *guard, uint32_t name, uint64_t *version) {
         uint64_t expected = expected_version(guard);
         bool returning = has_version(guard) && expected == 0;
         const StatementShape shape =
@@ -110,23 +111,24 @@ static int run_patch(Connection *connection, const WriteItem *guard, uint32_t na
         return run_by_key(connection, &shape, guard, name, version);
 }
 
-static int run_insert(Connection *connection, const WriteItem *guard, uint32_t name, uint64_t *version) {
+static int run_insert(
+        SqliteConnection *connection, const WriteItem *guard, uint32_t name, uint64_t *version) {
         if (has_version(guard))
                 *version = OPERATION_VERSION(0, name);
         return run_with_all_fields(connection, STATEMENT_INSERT, guard->info, guard->values);
 }
 
-static int run_delete(Connection *connection, const WriteItem *item) {
+static int run_delete(SqliteConnection *connection, const WriteItem *item) {
         const StatementShape shape = item_shape(item, STATEMENT_DELETE);
         return run_by_key(connection, &shape, item, 0, NULL);
 }
 
-static int exists(Connection *connection, const WriteItem *item) {
+static int exists(SqliteConnection *connection, const WriteItem *item) {
         const StatementShape shape = {.info = item->info, .kind = STATEMENT_EXISTS};
         return run_by_key(connection, &shape, item, 0, NULL);
 }
 
-int run_guard(Connection *connection, const WriteItem *guard, uint32_t name, int *ret_refused,
+int run_guard(SqliteConnection *connection, const WriteItem *guard, uint32_t name, int *ret_refused,
         uint64_t *ret_version) {
         uint64_t version = 0;
         int r;
@@ -151,7 +153,7 @@ int run_guard(Connection *connection, const WriteItem *guard, uint32_t name, int
         return 0;
 }
 
-static int run_follower(Connection *connection, const WriteItem *follower, uint32_t name) {
+static int run_follower(SqliteConnection *connection, const WriteItem *follower, uint32_t name) {
         if (follower->verb == STORE_PUT)
                 return run_with_all_fields(connection, STATEMENT_PUT, follower->info, follower->values);
         if (follower->verb == STORE_DELETE)
@@ -161,7 +163,7 @@ static int run_follower(Connection *connection, const WriteItem *follower, uint3
 }
 
 /* Raises the counter of the source and answers what it was. */
-static int raise_counter(Connection *connection, const char *source, size_t n, uint64_t *ret) {
+static int raise_counter(SqliteConnection *connection, const char *source, size_t n, uint64_t *ret) {
         const StatementShape shape = {.info = &sc__intent_counter__info, .kind = STATEMENT_COUNT_UP};
         const Value values[] = {
                 {.type = VALUE_TEXT, .size = (uint32_t) strlen(source), .text = source},
@@ -181,7 +183,7 @@ static int raise_counter(Connection *connection, const char *source, size_t n, u
         return 0;
 }
 
-static int run_intents(Connection *connection, Extras *extras, const char *partition) {
+static int run_intents(SqliteConnection *connection, Extras *extras, const char *partition) {
         uint64_t last = 0;
 
         int r = raise_counter(connection, partition, extras->n_intents, &last);
@@ -197,7 +199,7 @@ static int run_intents(Connection *connection, Extras *extras, const char *parti
         return 0;
 }
 
-int run_extras(Connection *connection, Extras *extras, const char *partition, uint32_t name) {
+int run_extras(SqliteConnection *connection, Extras *extras, const char *partition, uint32_t name) {
         FOREACH_ARRAY(follower, extras->followers, extras->n_followers) {
                 int r = run_follower(connection, follower, name);
                 if (r < 0)

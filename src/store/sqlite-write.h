@@ -11,11 +11,11 @@
 
 /* *ret_refused: 0, or what the operation is answered; *ret_version: that the record has now, if its type has
  * one. */
-int run_guard(Connection *connection, const WriteItem *guard, uint32_t name, int *ret_refused,
+int run_guard(SqliteConnection *connection, const WriteItem *guard, uint32_t name, int *ret_refused,
         uint64_t *ret_version);
-int run_extras(Connection *connection, Extras *extras, const char *partition, uint32_t name);
+int run_extras(SqliteConnection *connection, Extras *extras, const char *partition, uint32_t name);
 
 /* Binds all fields to their parameters and runs the statement once. 1 or 0: rows were changed; -EEXIST: a
  * key is taken. */
 int run_with_all_fields(
-        Connection *connection, StatementKind kind, const MessageInfo *info, const Value *values);
+        SqliteConnection *connection, StatementKind kind, const MessageInfo *info, const Value *values);

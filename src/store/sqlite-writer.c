@@ -8,7 +8,7 @@
 
 struct Writer {
         Store *store;
-        Connection *connection;
+        SqliteConnection *connection;
         Checkpointer *checkpointer;
         Appender appender;
         WorkQueue *queue;
@@ -16,7 +16,7 @@ struct Writer {
 };
 
 /* Does it insert or delete entries, other than by an append? */
-static bool touches_log(const Writer *w, const WriteItem *item) {
+static bool changes_entries(const Writer *w, const WriteItem *item) {
         return item->info == w->appender.info && item->verb != STORE_PATCH;
 }
 
@@ -24,9 +24,9 @@ static int run_write(Writer *w, Operation *o) {
         int r = run_guard(w->connection, &o->write.guard, o->name, &o->r, &o->write.version);
         if (r < 0 || o->r < 0)
                 return r;
-        bool forget = touches_log(w, &o->write.guard);
+        bool forget = changes_entries(w, &o->write.guard);
         FOREACH_ARRAY(follower, o->write.extras.followers, o->write.extras.n_followers)
-                forget = forget || touches_log(w, follower);
+                forget = forget || changes_entries(w, follower);
         if (forget)
                 appender_forget(&w->appender);
         return run_extras(w->connection, &o->write.extras, o->partition, o->name);
@@ -140,7 +140,7 @@ static void run_batch(Writer *w, OperationList *batch) {
                 run_one_by_one(w, batch);
 }
 
-static void care_for_log(Writer *w) {
+static void tell_checkpointer(Writer *w) {
         unsigned n_copied;
 
         checkpointer_notify(w->checkpointer, w->log_pages);
@@ -158,7 +158,7 @@ static void on_batch(WorkList *items, _unused_ unsigned thread, void *userdata) 
                 TAILQ_INSERT_TAIL(&batch, CONTAINER_OF(item, Operation, work), link);
         run_batch(w, &batch);
         store_finish(w->store, &batch);
-        care_for_log(w);
+        tell_checkpointer(w);
 }
 
 static int on_commit(void *userdata, _unused_ sqlite3 *db, _unused_ const char *name, int n_pages) {
@@ -168,7 +168,7 @@ static int on_commit(void *userdata, _unused_ sqlite3 *db, _unused_ const char *
         return SQLITE_OK;
 }
 
-int writer_start(Writer **ret, Store *store, const StoreConfig *config, Connection *connection,
+int writer_start(Writer **ret, Store *store, const StoreConfig *config, SqliteConnection *connection,
         Checkpointer *checkpointer) {
         Writer *w = new0(Writer, 1);
         if (!w) {

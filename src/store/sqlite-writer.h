@@ -16,7 +16,7 @@
 typedef struct Writer Writer;
 
 /* Takes the connection, also on failure. */
-int writer_start(Writer **ret, Store *store, const StoreConfig *config, Connection *connection,
+int writer_start(Writer **ret, Store *store, const StoreConfig *config, SqliteConnection *connection,
         Checkpointer *checkpointer);
 /* Carries out what is queued first. */
 Writer *writer_stop(Writer *writer);

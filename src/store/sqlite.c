@@ -43,8 +43,8 @@ static int create_file(const char *path) {
         return fd < 0 ? -errno : 0;
 }
 
-static int open_database(Connection **ret, const char *path, const StoreConfig *config) {
-        _cleanup_(connection_closep) Connection *connection = NULL;
+static int open_database(SqliteConnection **ret, const char *path, const StoreConfig *config) {
+        _cleanup_(connection_closep) SqliteConnection *connection = NULL;
 
         int r = create_file(path);
         if (r >= 0)
@@ -83,7 +83,7 @@ static int check_records(const MessageInfo *const *records) {
 }
 
 static int sqlite_open(Backend **ret, Store *store, _unused_ sd_event *event, const StoreConfig *config) {
-        _cleanup_(connection_closep) Connection *connection = NULL;
+        _cleanup_(connection_closep) SqliteConnection *connection = NULL;
         _cleanup_(sqlite_closep) Backend *b = new0(Backend, 1);
 
         if (!b)

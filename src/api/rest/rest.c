@@ -82,7 +82,7 @@ static void on_wait_cancelled(int r, void *userdata) {
 }
 
 /* Goes on on a fiber, where it may wait; `key`: whose turn that counts as. */
-static void go_on(RestRequest *request, const char *key, void (*main)(void *userdata)) {
+static void continue_on_fiber(RestRequest *request, const char *key, void (*main)(void *userdata)) {
         Api *api = request->rest->api;
         FiberStart start = {
                 .main = main,
@@ -154,7 +154,7 @@ static void serve_health(void *userdata) {
 }
 
 static void answer_health(RestRequest *request) {
-        go_on(request, "health", serve_health);
+        continue_on_fiber(request, "health", serve_health);
 }
 
 static const struct {
@@ -277,7 +277,7 @@ static void serve_method(RestRequest *request, const RouteMatch *match) {
                 if (code != ERROR_NONE)
                         rest_answer_problem(request, code, NULL, NULL);
                 else
-                        go_on(request, call->caller.user, serve_signed_in);
+                        continue_on_fiber(request, call->caller.user, serve_signed_in);
         }
 }
 

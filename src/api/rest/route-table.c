@@ -99,7 +99,7 @@ RouteTable *route_table_free(RouteTable *table) {
         return NULL;
 }
 
-static bool route_fits(const HttpRoute *route, const Segment *segments, unsigned n) {
+static bool route_matches(const HttpRoute *route, const Segment *segments, unsigned n) {
         if (route->n_segments != n)
                 return false;
         for (unsigned i = 0; i < n; i++) {
@@ -142,7 +142,7 @@ int route_table_match(const RouteTable *table, const char *verb, const char *pat
         if (split(path, segments, &n) < 0)
                 return -ENOENT;
         FOREACH_ARRAY(route, table->routes, table->n_routes) {
-                if (!route_fits(route, segments, n))
+                if (!route_matches(route, segments, n))
                         continue;
                 if (streq(route->method->http_verb, verb)) {
                         take_parameters(route, segments, ret);

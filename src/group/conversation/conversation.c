@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define HASH_NONFATAL_OOM 1 /* an element that found no memory has no hh.tbl */
 #include "group/conversation/conversation.h"
 
 #include <stdio.h>
@@ -64,7 +63,7 @@ static Conversation *add(Conversations *table, const char *id, size_t size) {
         LIST_INIT(&conversation->admissions);
         memcpy(conversation->id, id, size);
         HASH_ADD_STR(table->entries, id, conversation);
-        if (!conversation->hh.tbl)
+        if (!HASH_WAS_ADDED(conversation))
                 return mfree(conversation);
         conversation->n_pins = 1;
         return conversation;
@@ -164,7 +163,7 @@ static Member *get_entry(Conversation *conversation, const char *user) {
                 return NULL;
         memcpy(member->user, user, size);
         HASH_ADD_STR(conversation->members, user, member);
-        if (!member->hh.tbl)
+        if (!HASH_WAS_ADDED(member))
                 return mfree(member);
         /* uthash keeps them in the order of their coming. */
         if (HASH_COUNT(conversation->members) > CONVERSATION_MAX_MEMBERS)

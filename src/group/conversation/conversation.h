@@ -10,10 +10,10 @@
  * is the only writer of the conversation, and whatever it commits it notes here. */
 
 #include <sys/queue.h>
-#include <uthash.h>
 
 #include "group/conversation/sequence.h"
 #include "group/role-state.h"
+#include "util/hash.h"
 #include "util/id.h"
 
 #define CONVERSATION_ID_SIZE 65 /* with the NUL; as the rules of the requests say */

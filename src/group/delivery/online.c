@@ -2,9 +2,8 @@
 #include "group/delivery/online.h"
 
 #include <sys/queue.h>
-#define HASH_NONFATAL_OOM 1 /* an element that found no memory has no hh.tbl */
-#include <uthash.h>
 
+#include "util/hash.h"
 #include "util/string-util.h"
 
 /* A set of gateways, each with how often it counts. Small: a host has a handful. */
@@ -16,11 +15,11 @@ typedef struct Counts {
         unsigned n, n_allocated;
 } Counts;
 
-typedef struct User User;
-typedef struct Channel Channel;
+typedef struct OnlineUser OnlineUser;
+typedef struct OnlineChannel OnlineChannel;
 
 typedef struct Client {
-        User *user;
+        OnlineUser *user;
         void *gateway;
         uint64_t serial;
         char *device, *session;
@@ -30,37 +29,37 @@ typedef struct Client {
 } Client;
 
 /* One user in one conversation. */
-typedef struct Subscription {
+typedef struct OnlineSubscription {
         struct SubscriptionKey {
-                User *user;
-                Channel *channel;
+                OnlineUser *user;
+                OnlineChannel *channel;
         } key;
-        LIST_ENTRY(Subscription) of_user, of_channel;
+        LIST_ENTRY(OnlineSubscription) of_user, of_channel;
         UT_hash_handle hh;
-} Subscription;
+} OnlineSubscription;
 
-struct User {
+struct OnlineUser {
         Counts gateways; /* how many clients on each */
         LIST_HEAD(, Client) clients;
-        LIST_HEAD(, Subscription) subscriptions;
+        LIST_HEAD(, OnlineSubscription) subscriptions;
         bool complete;
         UT_hash_handle hh;
         char id[];
 };
 
 /* A conversation that somebody hears. */
-struct Channel {
+struct OnlineChannel {
         Counts gateways; /* how many users on each */
-        LIST_HEAD(, Subscription) subscriptions;
+        LIST_HEAD(, OnlineSubscription) subscriptions;
         UT_hash_handle hh;
         char id[];
 };
 
 struct Online {
         Client *clients;
-        User *users;
-        Channel *channels;
-        Subscription *subscriptions;
+        OnlineUser *users;
+        OnlineChannel *channels;
+        OnlineSubscription *subscriptions;
         Counts gateways; /* how many clients on each */
         uint64_t last_serial;
 };
@@ -84,7 +83,7 @@ static int counts_add(Counts *counts, void *gateway) {
         }
         if (counts->n == counts->n_allocated) {
                 unsigned n = counts->n_allocated > 0 ? counts->n_allocated * 2 : 1;
-                struct GatewayCount *items = reallocarray(counts->items, n, sizeof *items);
+                struct GatewayCount *items = reallocarray(counts->items, n, sizeof(*items));
                 if (!items)
                         return -ENOMEM;
                 counts->items = items;
@@ -114,14 +113,14 @@ static size_t counts_list(const Counts *counts, void **ret) {
 
 /* --- users and channels --- */
 
-static User *find_user(const Online *online, const char *id) {
-        User *user;
+static OnlineUser *find_user(const Online *online, const char *id) {
+        OnlineUser *user;
         HASH_FIND_STR(online->users, id, user);
         return user;
 }
 
-static Channel *find_channel(const Online *online, const char *id) {
-        Channel *channel;
+static OnlineChannel *find_channel(const Online *online, const char *id) {
+        OnlineChannel *channel;
         HASH_FIND_STR(online->channels, id, channel);
         return channel;
 }
@@ -132,7 +131,7 @@ static Client *find_client(const Online *online, const char *id) {
         return client;
 }
 
-static void channel_free_if_unheard(Online *online, Channel *channel) {
+static void channel_free_if_unused(Online *online, OnlineChannel *channel) {
         if (!LIST_EMPTY(&channel->subscriptions))
                 return;
         HASH_DEL(online->channels, channel);
@@ -140,9 +139,9 @@ static void channel_free_if_unheard(Online *online, Channel *channel) {
         free(channel);
 }
 
-static void unsubscribe(Online *online, Subscription *subscription) {
-        Channel *channel = subscription->key.channel;
-        User *user = subscription->key.user;
+static void unsubscribe(Online *online, OnlineSubscription *subscription) {
+        OnlineChannel *channel = subscription->key.channel;
+        OnlineUser *user = subscription->key.user;
 
         FOREACH_ARRAY(i, user->gateways.items, user->gateways.n)
                 counts_remove(&channel->gateways, i->gateway);
@@ -151,10 +150,10 @@ static void unsubscribe(Online *online, Subscription *subscription) {
         HASH_DEL(online->subscriptions, subscription);
         free(subscription);
 
-        channel_free_if_unheard(online, channel);
+        channel_free_if_unused(online, channel);
 }
 
-static void user_free(Online *online, User *user) {
+static void user_free(Online *online, OnlineUser *user) {
         while (!LIST_EMPTY(&user->subscriptions))
                 unsubscribe(online, LIST_FIRST(&user->subscriptions));
         HASH_DEL(online->users, user);
@@ -162,34 +161,34 @@ static void user_free(Online *online, User *user) {
         free(user);
 }
 
-static User *get_user(Online *online, const char *id) {
+static OnlineUser *get_user(Online *online, const char *id) {
         size_t size = strlen(id) + 1;
-        User *user = find_user(online, id);
+        OnlineUser *user = find_user(online, id);
 
         if (user)
                 return user;
-        user = calloc(1, sizeof *user + size);
+        user = calloc(1, sizeof(*user) + size);
         if (!user)
                 return NULL;
         memcpy(user->id, id, size);
         HASH_ADD_STR(online->users, id, user);
-        if (!user->hh.tbl)
+        if (!HASH_WAS_ADDED(user))
                 return mfree(user);
         return user;
 }
 
-static Channel *get_channel(Online *online, const char *id) {
+static OnlineChannel *get_channel(Online *online, const char *id) {
         size_t size = strlen(id) + 1;
-        Channel *channel = find_channel(online, id);
+        OnlineChannel *channel = find_channel(online, id);
 
         if (channel)
                 return channel;
-        channel = calloc(1, sizeof *channel + size);
+        channel = calloc(1, sizeof(*channel) + size);
         if (!channel)
                 return NULL;
         memcpy(channel->id, id, size);
         HASH_ADD_STR(online->channels, id, channel);
-        if (!channel->hh.tbl)
+        if (!HASH_WAS_ADDED(channel))
                 return mfree(channel);
         return channel;
 }
@@ -207,16 +206,16 @@ static Client *client_destroy(Client *client) {
 DEFINE_CLEANUP(Client *, client_destroy);
 
 /* Takes one client of the user off the gateway; with its last there the conversations lose the gateway. */
-static void user_leave_gateway(User *user, void *gateway) {
-        Subscription *subscription;
+static void user_leave_gateway(OnlineUser *user, void *gateway) {
+        OnlineSubscription *subscription;
 
         if (counts_remove(&user->gateways, gateway))
                 LIST_FOREACH(subscription, &user->subscriptions, of_user)
                         counts_remove(&subscription->key.channel->gateways, gateway);
 }
 
-static int user_enter_gateway(User *user, void *gateway) {
-        Subscription *subscription;
+static int user_enter_gateway(OnlineUser *user, void *gateway) {
+        OnlineSubscription *subscription;
         int r;
 
         r = counts_add(&user->gateways, gateway);
@@ -230,7 +229,7 @@ static int user_enter_gateway(User *user, void *gateway) {
         return 0;
 
 undo:;
-        Subscription *failed = subscription;
+        OnlineSubscription *failed = subscription;
         LIST_FOREACH(subscription, &user->subscriptions, of_user) {
                 if (subscription == failed)
                         break;
@@ -241,7 +240,7 @@ undo:;
 }
 
 static void client_free(Online *online, Client *client) {
-        User *user = client->user;
+        OnlineUser *user = client->user;
 
         LIST_REMOVE(client, of_user);
         HASH_DEL(online->clients, client);
@@ -254,7 +253,7 @@ static void client_free(Online *online, Client *client) {
 
 static Client *client_new(const OnlineClient *description) {
         size_t size = strlen(description->id) + 1;
-        _cleanup_(client_destroyp) Client *client = calloc(1, sizeof *client + size);
+        _cleanup_(client_destroyp) Client *client = calloc(1, sizeof(*client) + size);
 
         if (!client)
                 return NULL;
@@ -266,7 +265,7 @@ static Client *client_new(const OnlineClient *description) {
 }
 
 /* Counts the new client in; on failure nothing has changed and it is still the caller's. */
-static int client_link(Online *online, Client *client, User *user) {
+static int client_link(Online *online, Client *client, OnlineUser *user) {
         int r;
 
         r = counts_add(&online->gateways, client->gateway);
@@ -278,7 +277,7 @@ static int client_link(Online *online, Client *client, User *user) {
                 return r;
         }
         HASH_ADD_STR(online->clients, id, client);
-        if (!client->hh.tbl) {
+        if (!HASH_WAS_ADDED(client)) {
                 user_leave_gateway(user, client->gateway);
                 counts_remove(&online->gateways, client->gateway);
                 return -ENOMEM;
@@ -290,7 +289,7 @@ static int client_link(Online *online, Client *client, User *user) {
 
 int online_attach(Online *online, const OnlineClient *description, uint64_t *ret_serial) {
         Client *old = find_client(online, description->id), *client;
-        User *user;
+        OnlineUser *user;
         int r;
 
         if (old && !streq(old->user->id, description->user))
@@ -345,16 +344,17 @@ void online_forget_gateway(Online *online, const void *gateway) {
 
 /* --- subscriptions --- */
 
-static Subscription *find_subscription(const Online *online, User *user, Channel *channel) {
+static OnlineSubscription *find_subscription(
+        const Online *online, OnlineUser *user, OnlineChannel *channel) {
         struct SubscriptionKey key = {user, channel};
-        Subscription *subscription;
+        OnlineSubscription *subscription;
 
         HASH_FIND(hh, online->subscriptions, &key, sizeof(key), subscription);
         return subscription;
 }
 
 /* Counts all gateways of the user in; on failure none. */
-static int channel_add_user(Channel *channel, const User *user) {
+static int channel_add_user(OnlineChannel *channel, const OnlineUser *user) {
         for (unsigned i = 0; i < user->gateways.n; i++) {
                 int r = counts_add(&channel->gateways, user->gateways.items[i].gateway);
                 if (r < 0) {
@@ -366,8 +366,8 @@ static int channel_add_user(Channel *channel, const User *user) {
         return 0;
 }
 
-static int subscription_add(Online *online, User *user, Channel *channel) {
-        _cleanup_free_ Subscription *subscription = new0(Subscription, 1);
+static int subscription_add(Online *online, OnlineUser *user, OnlineChannel *channel) {
+        _cleanup_free_ OnlineSubscription *subscription = new0(OnlineSubscription, 1);
         int r;
 
         if (!subscription)
@@ -378,7 +378,7 @@ static int subscription_add(Online *online, User *user, Channel *channel) {
 
         subscription->key = (struct SubscriptionKey){user, channel};
         HASH_ADD(hh, online->subscriptions, key, sizeof(subscription->key), subscription);
-        if (!subscription->hh.tbl) {
+        if (!HASH_WAS_ADDED(subscription)) {
                 FOREACH_ARRAY(i, user->gateways.items, user->gateways.n)
                         counts_remove(&channel->gateways, i->gateway);
                 return -ENOMEM;
@@ -390,8 +390,8 @@ static int subscription_add(Online *online, User *user, Channel *channel) {
 }
 
 int online_subscribe(Online *online, const char *user_id, const char *conversation) {
-        User *user = find_user(online, user_id);
-        Channel *channel;
+        OnlineUser *user = find_user(online, user_id);
+        OnlineChannel *channel;
         int r;
 
         if (!user)
@@ -403,36 +403,36 @@ int online_subscribe(Online *online, const char *user_id, const char *conversati
                 return 0;
         r = subscription_add(online, user, channel);
         if (r < 0)
-                channel_free_if_unheard(online, channel);
+                channel_free_if_unused(online, channel);
         return r;
 }
 
 void online_unsubscribe(Online *online, const char *user_id, const char *conversation) {
-        Channel *channel = find_channel(online, conversation);
-        User *user = find_user(online, user_id);
-        Subscription *subscription = user && channel ? find_subscription(online, user, channel) : NULL;
+        OnlineChannel *channel = find_channel(online, conversation);
+        OnlineUser *user = find_user(online, user_id);
+        OnlineSubscription *subscription = user && channel ? find_subscription(online, user, channel) : NULL;
 
         if (subscription)
                 unsubscribe(online, subscription);
 }
 
 void online_set_complete(Online *online, const char *user_id) {
-        User *user = find_user(online, user_id);
+        OnlineUser *user = find_user(online, user_id);
 
         if (user)
                 user->complete = true;
 }
 
 bool online_is_complete(const Online *online, const char *user_id) {
-        const User *user = find_user(online, user_id);
+        const OnlineUser *user = find_user(online, user_id);
         return user && user->complete;
 }
 
 /* --- answers --- */
 
 size_t online_conversations(const Online *online, const char *user_id, const char **ret, size_t max) {
-        const User *user = find_user(online, user_id);
-        const Subscription *subscription;
+        const OnlineUser *user = find_user(online, user_id);
+        const OnlineSubscription *subscription;
         size_t n = 0;
 
         if (!user)
@@ -446,7 +446,7 @@ size_t online_conversations(const Online *online, const char *user_id, const cha
 }
 
 size_t online_gateways_of_conversation(const Online *online, const char *conversation, void **ret) {
-        const Channel *channel = find_channel(online, conversation);
+        const OnlineChannel *channel = find_channel(online, conversation);
         return channel ? counts_list(&channel->gateways, ret) : 0;
 }
 
@@ -455,13 +455,13 @@ bool online_is_heard(const Online *online, const char *conversation) {
 }
 
 size_t online_gateways_of_user(const Online *online, const char *user_id, void **ret) {
-        const User *user = find_user(online, user_id);
+        const OnlineUser *user = find_user(online, user_id);
         return user ? counts_list(&user->gateways, ret) : 0;
 }
 
 size_t online_clients(const Online *online, const char *conversation, OnlineClient *ret, size_t max) {
-        const Channel *channel = find_channel(online, conversation);
-        const Subscription *subscription;
+        const OnlineChannel *channel = find_channel(online, conversation);
+        const OnlineSubscription *subscription;
         const Client *client;
         size_t n = 0;
 

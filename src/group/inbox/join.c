@@ -25,7 +25,7 @@ static int store_entry(Call *call, Conversation *inbox, const Sc__InboxJoinReque
 }
 
 /* The user's connections hear the conversation from now on. May suspend. */
-static int tell_user(Call *call, const Sc__InboxJoinRequest *request) {
+static int attach_user_connections(Call *call, const Sc__InboxJoinRequest *request) {
         _cleanup_conversation_ Conversation *conversation = NULL;
         GroupRole *role = call->role;
         int r;
@@ -57,5 +57,5 @@ int handle_inbox_join(Call *call, const Sc__InboxJoinRequest *request, Sc__Inbox
                 r = store_entry(call, inbox, request);
         if (r < 0)
                 return r;
-        return tell_user(call, request);
+        return attach_user_connections(call, request);
 }
