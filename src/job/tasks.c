@@ -65,7 +65,8 @@ static int check_store(Job *job, const MethodInfo *method, const char *store) {
                 log_with((.trace = &job->trace), LOG_ERR, "%s: %s", store, response->findings[i]);
         if (!response->ok) {
                 log_with((.message_id = MESSAGE_ID_STORE_INTEGRITY_FAILED, .trace = &job->trace), LOG_ERR,
-                        "The store %s is damaged: the check reports %zu findings.", store, response->n_findings);
+                        "The store %s is damaged: the check reports %zu findings.", store,
+                        response->n_findings);
                 return 1;
         }
         log_with((.message_id = MESSAGE_ID_STORE_INTEGRITY_OK, .trace = &job->trace), LOG_INFO,
