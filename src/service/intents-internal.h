@@ -22,7 +22,7 @@
 #define INTENTS_MAX_WORKERS 16U
 #define INTENTS_ARENA_MAX (4U << 20) /* of a page of them */
 /* So often a source is read after an unknown outcome: for two minutes, longer than a back end leaves a
- * statement under way. */
+ * statement under way. What a former process has left is looked for again after as long. */
 #define INTENTS_LOOKS 30U
 
 /* A target that is held back. */
@@ -79,6 +79,7 @@ struct Intents {
         Store *store;
         Dispatcher *dispatcher;
         sd_event_source *starter; /* starts workers, from the loop */
+        sd_event_source *second_search; /* NULL before the first one has ended */
         Worker workers[INTENTS_MAX_WORKERS];
         unsigned n_workers;
         Source *sources;

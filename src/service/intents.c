@@ -51,7 +51,7 @@ static void deliver_ready(void *userdata) {
         Source *source;
 
         worker->fiber = fiber_current();
-        while (!intents->stopping && (source = TAILQ_FIRST(&intents->ready))) {
+        while (!intents->stopping && intents->found && (source = TAILQ_FIRST(&intents->ready))) {
                 TAILQ_REMOVE(&intents->ready, source, link);
                 source->state = SOURCE_RUNNING;
                 source_turn(source);
@@ -87,6 +87,24 @@ static unsigned count_ready(const Intents *intents) {
         return n;
 }
 
+static int on_second_search(sd_event_source *event_source, uint64_t usec, void *userdata) {
+        Intents *intents = userdata;
+
+        intents->found = false;
+        intents_start_workers(intents, 0);
+        return 0;
+}
+
+/* What a former process had submitted when it died may land after the first search, and nobody tells of it. */
+static void plan_second_search(Intents *intents) {
+        if (intents->second_search)
+                return;
+        int r = sd_event_add_time_relative(intents->event, &intents->second_search, CLOCK_BOOTTIME,
+                INTENTS_LOOKS * intents->retry_max_usec, 0, on_second_search, intents);
+        if (r < 0)
+                log_error_errno(r, "Failed to set a timer: %m");
+}
+
 static void find_all(void *userdata) {
         Worker *worker = userdata;
         Intents *intents = worker->intents;
@@ -95,8 +113,9 @@ static void find_all(void *userdata) {
         intents->missed = false;
         if (intents_find_all(intents) >= 0) {
                 intents->found = !intents->missed;
-                if (intents->n_pending > 0)
+                if (intents->n_pending > 0 && !intents->second_search)
                         log_info("Found intents to be delivered: %" PRIu64 ".", intents->n_pending);
+                plan_second_search(intents);
                 intents_start_workers(intents, 0);
         }
         worker_end(0, worker);
@@ -144,6 +163,7 @@ void intents_set_retry(Intents *intents, uint64_t min_usec, uint64_t max_usec) {
 void intents_stop(Intents *intents) {
         intents->stopping = true;
         intents->starter = sd_event_source_disable_unref(intents->starter);
+        intents->second_search = sd_event_source_disable_unref(intents->second_search);
         for (Source *source = intents->sources; source; source = source->hh.next) {
                 source->timer = sd_event_source_disable_unref(source->timer);
                 fiber_queue_wake(&source->waiters);
@@ -164,6 +184,7 @@ Intents *intents_free(Intents *intents) {
                 return NULL;
         assert_se(intents->n_workers == 0);
         sd_event_source_disable_unref(intents->starter);
+        sd_event_source_disable_unref(intents->second_search);
         HASH_ITER(hh, intents->sources, source, next) {
                 HASH_DEL(intents->sources, source);
                 source_free(source);

@@ -12,7 +12,8 @@
  * release: that is permanent only after an hour.
  *
  * After a crash the deliverer finds what is pending by shard in the store, without anybody loading the
- * partitions.
+ * partitions; and once more some two minutes later, as what the former process had submitted may land after its
+ * end.
  *
  * The target drops repeats: it keeps the highest number of each source (record Received, in the target's
  * partition), raises it in the same write as what the intent does, and answers a repeat as it answered the

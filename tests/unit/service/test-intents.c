@@ -295,6 +295,25 @@ static void test_looks_after_an_unknown_outcome(void **state) {
         run_until(is_empty);
 }
 
+/* A write of a process that has died, done by the server after the next process has looked. */
+static void test_lands_after_the_search(void **state) {
+        Intents *intents = f.intents;
+
+        intents_set_retry(intents, 1000, 1000);
+        f.held = true; /* no search begins while something is delivered */
+        cause("ann", "#bob", 1);
+        run_until_delivered(1);
+        f.intents = NULL; /* nobody tells it */
+        cause("eve", "#bob", 1);
+        f.intents = intents;
+        f.held = false;
+        fiber_queue_wake(&f.waiting);
+        run_until_delivered(2);
+        run_until(is_empty);
+        assert_int_equal(count("eve", "#bob"), 1);
+        assert_int_equal(rows(), 0);
+}
+
 /* What could not be noted is found in the store. */
 static void test_no_memory_for_a_source(void **state) {
         const char *target = "#bob";
@@ -428,6 +447,7 @@ int main(void) {
 
         const struct CMUnitTest faults[] = {
                 TEST(test_looks_after_an_unknown_outcome),
+                TEST(test_lands_after_the_search),
                 TEST_EMPTY(test_store_that_is_away),
         };
 
