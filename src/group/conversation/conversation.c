@@ -140,16 +140,18 @@ static bool is_flushed(const Member *member) {
         return member->read_seq <= member->stored_seq;
 }
 
-/* Forgets the one noted first of those whose cursor the store has. */
+/* Forgets the ones noted first, of those whose cursor the store has, until there are no more than the limit. */
 static void forget_oldest(Conversation *conversation, const Member *spared) {
         Member *member, *next;
 
-        HASH_ITER(hh, conversation->members, member, next)
-                if (member != spared && is_flushed(member)) {
-                        HASH_DEL(conversation->members, member);
-                        free(member);
+        HASH_ITER(hh, conversation->members, member, next) {
+                if (HASH_COUNT(conversation->members) <= CONVERSATION_MAX_MEMBERS)
                         return;
-                }
+                if (member == spared || !is_flushed(member))
+                        continue;
+                HASH_DEL(conversation->members, member);
+                free(member);
+        }
 }
 
 static Member *get_entry(Conversation *conversation, const char *user) {

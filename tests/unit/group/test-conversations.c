@@ -427,6 +427,34 @@ static void test_flush(void **state) {
         assert_true(head->last_at > 0);
 }
 
+/* However many sent at once: when their cursors are stored, no more members are remembered than the limit. */
+static void test_members_are_bounded(void **state) {
+        Fixture *f = *state;
+        Conversation *conversation = conversations_get(f->role->conversations, open_direct(f, "ada", "bob"));
+        char user[16];
+
+        for (unsigned i = 1; i <= 4 * CONVERSATION_MAX_MEMBERS; i++) {
+                snprintf(user, sizeof(user), "u%u", i);
+                assert_int_equal(conversation_move_cursor(conversation, user, i, i, false), 0);
+        }
+        assert_int_equal(HASH_COUNT(conversation->members), 4 * CONVERSATION_MAX_MEMBERS);
+        for (unsigned i = 1; i <= 4 * CONVERSATION_MAX_MEMBERS; i++) {
+                snprintf(user, sizeof(user), "u%u", i);
+                assert_int_equal(conversation_move_cursor(conversation, user, i, i, i > 10), 0);
+        }
+        assert_int_equal(conversation_move_cursor(conversation, "eve", 1, 1, true), 0);
+        assert_int_equal(HASH_COUNT(conversation->members), CONVERSATION_MAX_MEMBERS);
+        /* Those that are not stored stay. */
+        for (unsigned i = 1; i <= 10; i++) {
+                uint64_t seq = 0, count = 0;
+
+                snprintf(user, sizeof(user), "u%u", i);
+                conversation_merge_cursor(conversation, user, &seq, &count);
+                assert_int_equal(seq, i);
+        }
+        conversation_unpin(conversation);
+}
+
 /* --- listing --- */
 
 /* The positions of `others` in the list of ada, page by page; each conversation comes once. */
@@ -788,6 +816,7 @@ int main(void) {
                 TEST(test_mark_read_beside_a_flush),
                 TEST(test_mark_read_of_what_was_deleted),
                 TEST(test_flush),
+                TEST(test_members_are_bounded),
                 TEST(test_list),
                 TEST(test_list_with_ties),
                 TEST(test_list_of_many),
