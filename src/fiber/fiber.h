@@ -22,9 +22,8 @@
  * Where fibers come from: fiber_start() runs the function at once on a stack of the pool, until it first
  * suspends. Where no stack is free the start waits in a queue of its key (a user), and the queues take
  * turns, so that one user with a thousand requests delays himself. Some stacks are kept for calls of other
- * roles
- * (`internal`); such a call never waits for another role, so two roles that wait for each other cannot use
- * up each other's stacks. */
+ * roles (`internal`), which never wait for another role, so two roles that wait for each other cannot use up
+ * each other's stacks; and for a few fibers of the role's own that those with the other stacks may wait for. */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -67,8 +67,13 @@ static int worker_start(Intents *intents, void (*main)(void *userdata)) {
                 worker++;
         *worker = (Worker){.intents = intents, .running = true};
         intents->n_workers++;
-        const FiberStart start = {
-                .main = main, .cancelled = worker_end, .userdata = worker, .key = "intents"};
+        /* Callers who wait for a delivery may have all the other stacks. These are few, so that two roles that
+         * deliver to each other cannot use up what each other's handlers need. */
+        const FiberStart start = {.main = main,
+                .cancelled = worker_end,
+                .userdata = worker,
+                .key = "intents",
+                .internal = true};
         int r = fiber_start(intents->fibers, &start, &fiber);
         if (r < 0)
                 worker_end(0, worker);

@@ -119,6 +119,50 @@ static void test_racing_openers(void **state) {
         assert_int_equal(n_pushed(f, &gateway_1, "deliver"), 1); /* the event */
 }
 
+static void on_ended(int r, const StoreWritten *written, void *userdata) {
+        Fixture *f = userdata;
+
+        assert_int_equal(r, 0);
+        intents_stored(f->role->intents, "source", written->last_intent, 1);
+}
+
+/* Callers have all stacks but those for other roles, perhaps because they wait for a delivery: there is one for
+ * it. */
+static void test_delivery_beside_many_callers(void **state) {
+        Fixture *f = *state;
+        Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
+        Sc__InboxSessionEndedRequest ended = SC__INBOX_SESSION_ENDED_REQUEST__INIT;
+        Sc__Conversation cause = SC__CONVERSATION__INIT;
+        static Answer *answers[1100];
+        char user[16];
+
+        f->hold_lookups = true;
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                snprintf(user, sizeof(user), "u%u", i);
+                request.user = (char *) "bob";
+                answers[i] = begin(f, &method_conversation_open_direct, user, NULL, &request);
+        }
+        cause.id = (char *) "source";
+        ended.user = (char *) "ada";
+        ended.session = (char *) "s";
+        const StoreWrite write = {.partition = "source",
+                .guard = {.verb = STORE_INSERT, .info = &sc__conversation__info, .record = &cause.base},
+                .intents = &(StoreIntent){.target = "#ada",
+                        .method = &method_inbox_session_ended,
+                        .request = &ended.base},
+                .n_intents = 1};
+        assert_int_equal(store_write_start(f->role->store, &write, on_ended, f), 0);
+        wait_for(f, "intents_delivered", 1);
+        assert_true(f->n_held > 0);
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++)
+                assert_false(answers[i]->done);
+        f->hold_lookups = false;
+        fiber_queue_wake(&f->held);
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++)
+                finish(f, answers[i]);
+        settle(f);
+}
+
 static void test_opening_is_told(void **state) {
         Fixture *f = *state;
         const Sc__Message *events[4];
@@ -804,6 +848,7 @@ int main(void) {
                 TEST(test_open_direct),
                 TEST(test_notes_to_self),
                 TEST(test_racing_openers),
+                TEST(test_delivery_beside_many_callers),
                 TEST(test_opening_is_told),
                 TEST(test_stopping_while_opening),
                 TEST(test_stopping_just_before_the_lookup),
