@@ -154,18 +154,32 @@ static int send_operation(PgWriter *w, const Operation *o) {
         return 0;
 }
 
+/* How much work an operation is, in writes of one record. What counts is the time that a transaction takes: its
+ * writes are answered together, while the next one is carried out. */
+static size_t operation_weight(const Operation *o) {
+        switch (o->kind) {
+        case OPERATION_APPEND:
+                return o->append.n + o->append.extras.n_followers + o->append.extras.n_intents;
+        case OPERATION_WRITE:
+                return 1 + o->write.extras.n_followers + o->write.extras.n_intents;
+        default:
+                return 1;
+        }
+}
+
 /* Moves what the next transaction holds; those whose statements cannot even be made are done with. */
 static void fill_batch(PgWriter *w, Batch *batch) {
         OperationList refused = TAILQ_HEAD_INITIALIZER(refused);
-        unsigned max = w->n_single > 0 ? 1 : w->batch_operations;
+        size_t weight = 0, max = w->n_single > 0 ? 1 : w->batch_operations;
         Operation *o;
 
-        while (batch->n < max && (o = TAILQ_FIRST(&w->queue))) {
+        while (weight < max && (o = TAILQ_FIRST(&w->queue))) {
                 int r = prepare_operation(w, o);
                 TAILQ_REMOVE(&w->queue, o, link);
                 TAILQ_INSERT_TAIL(r < 0 ? &refused : &batch->operations, o, link);
                 o->r = r < 0 ? r : 0;
                 batch->n += r >= 0;
+                weight += operation_weight(o);
         }
         store_finish(w->store, &refused);
 }
