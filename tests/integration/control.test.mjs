@@ -329,8 +329,9 @@ describe('docs/operations.md', () => {
     await client.connect();
     await ann.send(conversation, 'younger than the backup');
     await client.received(conversation, seq + 1);
+    const again = client.event('subscribed', { next: true, seconds: 60, where: ({ channel }) => channel === conversation });
     await host.shell(restore);
-    const context = await client.event('subscribed', { next: true, seconds: 20, where: ({ channel }) => channel === conversation });
+    const context = await again;
     client.disconnect();
     assert.deepEqual([context.wasRecovering, context.recovered], [true, false]);
     assert.equal((await ann.wholeHistory(conversation)).at(-1).text, 'in the backup');
