@@ -136,6 +136,49 @@ static void test_ended_session(void **state) {
         assert_int_equal(try_attach(f, &gateway_1, "c6", "bob", "s1")->code, ERROR_NONE);
 }
 
+/* A session ends while somebody attaches with it: he is refused, or hears of it. */
+static void test_ends_while_attaching(void **state) {
+        Fixture *f = *state;
+        unsigned n_refused = 0, n_kicked = 0;
+        char session[16], client[16];
+
+        model_set_faults(f->model, &(ModelFaults){.reorder = true, .max_delay_usec = 1000});
+        for (unsigned i = 1; i <= 200; i++) {
+                snprintf(session, sizeof(session), "s%u", i);
+                snprintf(client, sizeof(client), "c%u", i);
+                Sc__InboxSessionEndedRequest ended = ended_request(session, unix_msec() + 60000);
+                Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
+                size_t n = n_pushed(f, &gateway_1, "kick");
+
+                request.client = client;
+                request.user = (char *) "ada";
+                request.session = session;
+                Answer *end = NULL, *attach = NULL;
+                if (i % 2)
+                        end = begin_intent(f, &method_inbox_session_ended, "ada", i, &ended);
+                for (unsigned k = 0; k < i % 16; k++)
+                        assert_true(sd_event_run(f->event, 1000) >= 0);
+                attach = begin(f, &method_gateway_attach, "", &gateway_1, &request);
+                if (!end)
+                        end = begin_intent(f, &method_inbox_session_ended, "ada", i, &ended);
+                finish(f, attach);
+                finish(f, end);
+                assert_int_equal(end->code, ERROR_NONE);
+                if (attach->code == ERROR_NONE) {
+                        assert_int_equal(n_pushed(f, &gateway_1, "kick"), n + 1);
+                        n_kicked++;
+                } else {
+                        assert_int_equal(attach->code, ERROR_SESSION_REVOKED);
+                        n_refused++;
+                }
+                Sc__DetachRequest detach = SC__DETACH_REQUEST__INIT;
+                detach.client = client;
+                if (i % 3)
+                        finish(f, begin(f, &method_gateway_detach, "", &gateway_1, &detach));
+        }
+        assert_true(n_kicked > 0 && n_refused > 0);
+}
+
 /* It is forgotten when no access token can be in use. */
 static void test_ended_sessions_expire(void **state) {
         Fixture *f = *state;
@@ -434,6 +477,7 @@ int main(void) {
                 TEST(test_join_twice_at_once),
                 TEST(test_ended_session),
                 TEST(test_ended_sessions_expire),
+                TEST_ON_MODEL(test_ends_while_attaching),
                 TEST_ON_MODEL(test_cursors_after_a_crash),
                 TEST_ON_MODEL(test_order_after_a_crash),
                 TEST_ON_MODEL(test_crash_without_a_head),
