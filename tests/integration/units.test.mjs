@@ -199,6 +199,16 @@ describe('units', () => {
     assert.equal((await health()).status, 200);
   });
 
+  it('come back each time the target is restarted', async () => {
+    for (let round = 0; round < 12; round++) {
+      await host.systemctl('restart', 'stonechat.target');
+      await until('the jobs are done', 30, async () => (await host.systemctl('list-jobs', '--no-legend')) === '');
+      for (const unit of [...SOCKETS, ...UNITS]) assert.equal(await state(unit), 'active', `${unit}, round ${round}`);
+      await host.systemctl('reset-failed'); // counts the starts anew
+    }
+    assert.equal((await health()).status, 200);
+  });
+
   it('leave nothing behind when the target stops', async () => {
     await host.systemctl('stop', 'stonechat.target'); // its own job is over before those of the units
     await until('the units have stopped', 30, async () => (await host.systemctl('list-jobs', '--no-legend')) === '');
