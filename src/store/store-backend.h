@@ -10,8 +10,8 @@
  *
  * Back ends are modules, so that a daemon maps only the library it uses: store_open() loads
  * STONECHAT_MODULE_DIRECTORY/store-KIND.so (an environment variable of that name, for the build tree, comes
- * first), which defines store_backend_class; one of another release than the program is refused. Tests that look inside a back end link it, and say so with
- * store_register_backend(). */
+ * first), which defines store_backend_class; one of another release than the program is refused. Tests
+ * that look inside a back end link it, and say so with store_register_backend(). */
 
 #include "store/operation.h"
 
