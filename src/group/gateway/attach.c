@@ -36,6 +36,7 @@ typedef struct Attach {
 
         Sc__AttachResponse response; /* with room for all subscriptions */
         size_t size; /* of the answer so far, packed */
+        bool full; /* messages of a conversation did not fit into it: no more are read */
         TAILQ_ENTRY(Attach) entry; /* while it waits */
 } Attach;
 
@@ -101,8 +102,10 @@ static int take_messages(
                 return 0;
         for (size_t i = 0; i < rows->n; i++)
                 size += protobuf_c_message_get_packed_size(rows->records[i]) + 6;
-        if (attach->size + size > GROUP_MAX_RESPONSE)
+        if (attach->size + size > GROUP_MAX_RESPONSE) {
+                attach->full = true;
                 return 0;
+        }
         Sc__Message **messages = arena_new(arena, Sc__Message *, rows->n);
         if (!messages)
                 return -ENOMEM;
@@ -133,7 +136,8 @@ static int plan_recovery(const Attach *attach, Sc__Subscription *subscription, u
                 return 0;
         }
         *ret_from = position->seq;
-        return subscription->last_seq - position->seq <= attach->role->conf->group_max_recovery;
+        return !attach->full &&
+               subscription->last_seq - position->seq <= attach->role->conf->group_max_recovery;
 }
 
 static Sc__Subscription *add_subscription(Attach *attach, const Conversation *conversation) {
