@@ -23,7 +23,7 @@ typedef struct Route {
 } Route;
 
 #define ROUTES_DIRECTORY                                                                                    \
-        "/run/stonechat" /* STONECHAT_RUNTIME_DIRECTORY in the environment: another one, for tests */
+        "/run/stonechat/rpc" /* STONECHAT_RUNTIME_DIRECTORY in the environment: another one, for tests */
 
 /* bus may be NULL. `changed` is called after every change. */
 int routes_new(Routes **ret, sd_bus *bus, void (*changed)(void *userdata), void *userdata);

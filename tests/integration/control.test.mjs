@@ -104,8 +104,8 @@ describe('stonechatctl', () => {
   it('routes', async () => {
     const [route, ...others] = JSON.parse((await ctl('routes', '--json')).stdout).routes;
     assert.deepEqual(others, []);
-    assert.deepEqual([route.first_shard, route.last_shard, route.address], [0, 255, '/run/stonechat/group.sock']);
-    assert.match((await ctl('routes')).stdout, new RegExp(`^0-255 +${route.host} +${route.epoch} +/run/stonechat/group.sock$`, 'm'));
+    assert.deepEqual([route.first_shard, route.last_shard, route.address], [0, 255, '/run/stonechat/rpc/group.sock']);
+    assert.match((await ctl('routes')).stdout, new RegExp(`^0-255 +${route.host} +${route.epoch} +/run/stonechat/rpc/group.sock$`, 'm'));
   });
 
   it('config: every value and where it comes from', async () => {

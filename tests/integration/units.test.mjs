@@ -90,9 +90,9 @@ describe('units', () => {
   });
 
   it('keep secrets and data to themselves', async () => {
-    const modes = await host.call('stat', '-c', '%a %U %n', '/var/lib/stonechat/keys', '/var/lib/stonechat/keys/token.key', '/var/lib/stonechat/api', '/var/lib/stonechat/group', '/run/stonechat');
+    const modes = await host.call('stat', '-c', '%a %U %n', '/var/lib/stonechat/keys', '/var/lib/stonechat/keys/token.key', '/var/lib/stonechat/api', '/var/lib/stonechat/group', '/run/stonechat', '/run/stonechat/rpc');
     assert.equal(modes, '700 root /var/lib/stonechat/keys\n600 root /var/lib/stonechat/keys/token.key\n'
-      + '700 stonechat /var/lib/stonechat/api\n700 stonechat /var/lib/stonechat/group\n755 root /run/stonechat\n');
+      + '700 stonechat /var/lib/stonechat/api\n700 stonechat /var/lib/stonechat/group\n755 root /run/stonechat\n750 root /run/stonechat/rpc\n');
   });
 
   it('listen on loopback only', async () => {
@@ -200,7 +200,7 @@ describe('units', () => {
   });
 
   it('come back each time the target is restarted', async () => {
-    for (let round = 0; round < 12; round++) {
+    for (let round = 0; round < 20; round++) {
       await host.systemctl('restart', 'stonechat.target');
       await until('the jobs are done', 30, async () => (await host.systemctl('list-jobs', '--no-legend')) === '');
       for (const unit of [...SOCKETS, ...UNITS]) assert.equal(await state(unit), 'active', `${unit}, round ${round}`);
