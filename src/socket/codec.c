@@ -38,6 +38,21 @@ static uint32_t id_of(const json_t *object) {
         return (uint32_t) json_integer_value(id);
 }
 
+/* The same of a line that is no JSON: commands of the SDKs begin with it. One bad text, such as the half of an
+ * emoji that an application cut off, must not end the connection of a client that has nothing else to say
+ * wrong; where the next command begins is known by the newline all the same. */
+static uint32_t leading_id(const char *line, size_t size) {
+        static const char begin[] = "{\"id\":";
+        size_t i = sizeof(begin) - 1;
+        uint64_t id = 0;
+
+        if (size < i || memcmp(line, begin, i) != 0)
+                return 0;
+        for (; i < size && line[i] >= '0' && line[i] <= '9' && id <= UINT32_MAX; i++)
+                id = id * 10 + (uint64_t) (line[i] - '0');
+        return i < size && line[i] == ',' && id <= UINT32_MAX ? (uint32_t) id : 0;
+}
+
 /* Takes the data out of a command, see codec_read(). NULL where there is none, or may be more of it than the
  * rules of the command allow: then that shall be found out in the ordinary way. */
 static json_t *take_data(json_t *command, size_t size) {
@@ -69,11 +84,15 @@ static int read_json(CodecReader *reader, Arena *arena, Client__Command **ret, j
         if (!take_line(reader, &line, &size))
                 return 0;
         int r = json_parse(line, size, &object, error);
-        if (r < 0)
-                return r == -ENOMEM ? r : -EBADMSG;
-        if (!json_is_object(object))
+        if (r == -ENOMEM)
+                return r;
+        uint32_t id = r < 0 ? leading_id(line, size) : id_of(object);
+        if (r < 0 && id > 0) {
+                *ret_id = id;
+                return -EINVAL;
+        }
+        if (r < 0 || !json_is_object(object))
                 return -EBADMSG;
-        uint32_t id = id_of(object);
         data = take_data(object, size);
         r = json_read_message(arena, &client__command__info, object, &message, error);
         if (r == -EINVAL && id == 0)

@@ -165,9 +165,17 @@ describe('the socket refuses', () => {
 
   it('what is no JSON with the end of the connection', async () => {
     const client = await connected();
-    client.text('{"id":2,');
+    client.text('{"id":');
     await client.until('the end', () => client.closed);
     assert.equal(client.closed.code, 3501);
+  });
+
+  it('a text that JSON cannot carry, alone', async () => {
+    const client = new Client(host.socket, ann);
+    await client.connect();
+    for (const text of ['\u0000', 'half of 😀'.slice(0, -1)]) await assert.rejects(client.centrifuge.publish(conversation, { text }), { code: 107 });
+    await client.centrifuge.publish(conversation, { text: 'whole 😀' });
+    client.disconnect();
   });
 
   it('unknown methods and methods of the roles', async () => {

@@ -55,12 +55,24 @@ static void test_json_frames(void **state) {
         assert_json("{'id':9,'from_the_future':{}}", 0, "9:0 ");
 }
 
+/* Refused by its id, and what follows is read. */
+static void test_one_line_that_is_not_json(void **state) {
+        assert_json("{'id':7,'publish':{'channel':'c','data':{'text':'\\u0000'}}}\n{'id':8,'ping':{}}", 0,
+                "7!6 8:11 ");
+        assert_json("{'id':7,'publish':{'channel':'c','data':{'text':'\\ud83d'}}}", 0, "7!6 ");
+        assert_json("{'id':1,'id':2,'ping':{}}", 0, "1!6 ");
+        assert_json("{'id':4294967295,", 0, "4294967295!6 ");
+        assert_json("{'id':4294967296,", -EBADMSG, "");
+        assert_json("{'id':0,", -EBADMSG, "");
+        assert_json("{'id':17", -EBADMSG, "");
+}
+
 static void test_json_that_is_not_the_protocol(void **state) {
         assert_json("nonsense", -EBADMSG, "");
         assert_json("[]", -EBADMSG, "");
         assert_json("17", -EBADMSG, "");
         assert_json("{'id':1,'ping':{}}\n{'id':", -EBADMSG, "1:11 ");
-        assert_json("{'id':1,'id':2,'ping':{}}", -EBADMSG, "");
+        assert_json("{'ping':{},'id':1,'id':2}", -EBADMSG, "");
         assert_json("{'connect':7}", -EBADMSG, "");
         assert_json("{'id':-3,'connect':7}", -EBADMSG, "");
 }
@@ -202,6 +214,7 @@ static void test_long_protobuf_reply(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_json_frames),
+                cmocka_unit_test(test_one_line_that_is_not_json),
                 cmocka_unit_test(test_json_that_is_not_the_protocol),
                 cmocka_unit_test(test_json_data),
                 cmocka_unit_test(test_json_commands_to_refuse),
