@@ -38,19 +38,28 @@ static uint32_t id_of(const json_t *object) {
         return (uint32_t) json_integer_value(id);
 }
 
-/* The same of a line that is no JSON: commands of the SDKs begin with it. One bad text, such as the half of an
- * emoji that an application cut off, must not end the connection of a client that has nothing else to say
- * wrong; where the next command begins is known by the newline all the same. */
-static uint32_t leading_id(const char *line, size_t size) {
-        static const char begin[] = "{\"id\":";
-        size_t i = sizeof(begin) - 1;
+/* The same of a line that is no JSON: commands of the SDKs begin or end with it. One bad text, such as the half
+ * of an emoji that an application cut off, must not end the connection of a client that has nothing else to
+ * say wrong; where the next command begins is known by the newline all the same. */
+static uint32_t outer_id(const char *line, size_t size) {
+        static const char member[] = "\"id\":";
+        const size_t length = sizeof(member) - 1;
+        size_t i = 0;
         uint64_t id = 0;
 
-        if (size < i || memcmp(line, begin, i) != 0)
+        if (size <= length + 1 || line[0] != '{')
                 return 0;
-        for (; i < size && line[i] >= '0' && line[i] <= '9' && id <= UINT32_MAX; i++)
+        if (memcmp(line + 1, member, length) == 0)
+                i = 1 + length;
+        else if (line[size - 1] == '}') {
+                for (i = size - 1; line[i - 1] >= '0' && line[i - 1] <= '9';)
+                        i--;
+                if (i <= length || memcmp(line + i - length, member, length) != 0)
+                        return 0;
+        }
+        for (; i > 0 && i < size && line[i] >= '0' && line[i] <= '9' && id <= UINT32_MAX; i++)
                 id = id * 10 + (uint64_t) (line[i] - '0');
-        return i < size && line[i] == ',' && id <= UINT32_MAX ? (uint32_t) id : 0;
+        return i < size && memchr(",}", line[i], 2) && id <= UINT32_MAX ? (uint32_t) id : 0;
 }
 
 /* Takes the data out of a command, see codec_read(). NULL where there is none, or may be more of it than the
@@ -86,7 +95,7 @@ static int read_json(CodecReader *reader, Arena *arena, Client__Command **ret, j
         int r = json_parse(line, size, &object, error);
         if (r == -ENOMEM)
                 return r;
-        uint32_t id = r < 0 ? leading_id(line, size) : id_of(object);
+        uint32_t id = r < 0 ? outer_id(line, size) : id_of(object);
         if (r < 0 && id > 0) {
                 *ret_id = id;
                 return -EINVAL;

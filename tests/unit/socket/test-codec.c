@@ -60,11 +60,18 @@ static void test_one_line_that_is_not_json(void **state) {
         assert_json("{'id':7,'publish':{'channel':'c','data':{'text':'\\u0000'}}}\n{'id':8,'ping':{}}", 0,
                 "7!6 8:11 ");
         assert_json("{'id':7,'publish':{'channel':'c','data':{'text':'\\ud83d'}}}", 0, "7!6 ");
+        assert_json("{'publish':{'channel':'c','data':{'text':'\\u0000'}},'id':7}\n{'id':8,'ping':{}}", 0,
+                "7!6 8:11 ");
         assert_json("{'id':1,'id':2,'ping':{}}", 0, "1!6 ");
+        assert_json("{'ping':{},'id':1,'id':2}", 0, "2!6 ");
         assert_json("{'id':4294967295,", 0, "4294967295!6 ");
         assert_json("{'id':4294967296,", -EBADMSG, "");
         assert_json("{'id':0,", -EBADMSG, "");
         assert_json("{'id':17", -EBADMSG, "");
+        assert_json("{'text':'\\u0000','uid':17}", -EBADMSG, "");
+        assert_json("{'text':'\\u0000','id':}", -EBADMSG, "");
+        assert_json("{'id':}", -EBADMSG, "");
+        assert_json("{12345678901234}", -EBADMSG, "");
 }
 
 static void test_json_that_is_not_the_protocol(void **state) {
@@ -72,7 +79,7 @@ static void test_json_that_is_not_the_protocol(void **state) {
         assert_json("[]", -EBADMSG, "");
         assert_json("17", -EBADMSG, "");
         assert_json("{'id':1,'ping':{}}\n{'id':", -EBADMSG, "1:11 ");
-        assert_json("{'ping':{},'id':1,'id':2}", -EBADMSG, "");
+        assert_json("{'id':1,'id':2", 0, "1!6 ");
         assert_json("{'connect':7}", -EBADMSG, "");
         assert_json("{'id':-3,'connect':7}", -EBADMSG, "");
 }
