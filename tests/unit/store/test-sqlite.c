@@ -10,7 +10,7 @@
 #include "fixture.h"
 #include "log/log.h"
 #include "store/record.h"
-#include "store/sqlite-sql.h"
+#include "store/sqlite/sql.h"
 #include "store/store-backend.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
