@@ -92,9 +92,12 @@ static int level_of_errno(int r) {
 void call_fail_errno(Call *call, int r, const char *what) {
         Sc__ErrorCode code = call_code_of_errno(r);
 
-        log_peer((.trace = &call->trace, .method = call->method->name, .error = schema_error(code)->name,
+        const ErrorInfo *error = schema_error(code);
+
+        /* The errno alone says little: "Operation now in progress" is an unknown outcome. */
+        log_peer((.trace = &call->trace, .method = call->method->name, .error = error->name,
                          .error_number = -r),
-                level_of_errno(r), "%s failed to %s: %m", call->method->name, what);
+                level_of_errno(r), "%s failed to %s: %s (%m)", call->method->name, what, error->title);
         call_fail(call, code, "%s", "");
 }
 

@@ -44,17 +44,18 @@ static uint32_t id_of(const json_t *object) {
 static uint32_t outer_id(const char *line, size_t size) {
         static const char member[] = "\"id\":";
         const size_t length = sizeof(member) - 1;
-        size_t i = 0;
+        size_t i = 0, begin;
         uint64_t id = 0;
 
-        if (size <= length + 1 || line[0] != '{')
+        if (size <= length + 2 || line[0] != '{')
                 return 0;
         if (memcmp(line + 1, member, length) == 0)
-                i = 1 + length;
+                i = 1 + length + (line[1 + length] == ' ');
         else if (line[size - 1] == '}') {
                 for (i = size - 1; line[i - 1] >= '0' && line[i - 1] <= '9';)
                         i--;
-                if (i <= length || memcmp(line + i - length, member, length) != 0)
+                begin = i - (line[i - 1] == ' ');
+                if (begin <= length || memcmp(line + begin - length, member, length) != 0)
                         return 0;
         }
         for (; i > 0 && i < size && line[i] >= '0' && line[i] <= '9' && id <= UINT32_MAX; i++)

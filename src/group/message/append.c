@@ -42,7 +42,10 @@ static void on_appended(int r, const StoreAppended *appended, void *userdata) {
         _cleanup_conversation_ Conversation *conversation = conversation_pin(userdata);
 
         group_role_note_write(conversation->role, r);
-        if (r < 0 && r != -ENOSPC && r != -ECANCELED && r != -EEXIST)
+        if (r == -EINPROGRESS)
+                log_peer((.conversation = conversation->id), LOG_WARNING,
+                        "Whether messages were stored is not known, looking for them.");
+        else if (r < 0 && r != -ENOSPC && r != -ECANCELED && r != -EEXIST)
                 log_peer((.conversation = conversation->id, .error_number = -r), LOG_ERR,
                         "Failed to append messages: %m");
         if (r < 0)

@@ -62,6 +62,8 @@ static void test_one_line_that_is_not_json(void **state) {
         assert_json("{'id':7,'publish':{'channel':'c','data':{'text':'\\ud83d'}}}", 0, "7!6 ");
         assert_json("{'publish':{'channel':'c','data':{'text':'\\u0000'}},'id':7}\n{'id':8,'ping':{}}", 0,
                 "7!6 8:11 ");
+        assert_json("{'id': 7, 'publish': {'channel': 'c', 'data': {'text': '\\u0000'}}}", 0, "7!6 ");
+        assert_json("{'publish': {'channel': 'c', 'data': {'text': '\\u0000'}}, 'id': 7}", 0, "7!6 ");
         assert_json("{'id':1,'id':2,'ping':{}}", 0, "1!6 ");
         assert_json("{'ping':{},'id':1,'id':2}", 0, "2!6 ");
         assert_json("{'id':4294967295,", 0, "4294967295!6 ");
