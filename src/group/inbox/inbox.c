@@ -67,6 +67,15 @@ int inbox_append(
         return append.item.duplicate;
 }
 
+int inbox_open_for_intent(Call *call, const char *user, Conversation **ret) {
+        GroupRole *role = call->role;
+
+        int r = inbox_open(role, user, ret);
+        if (r < 0)
+                return r;
+        return intent_is_repeat(call, role->store);
+}
+
 /* --- reading it --- */
 
 static StoreRead entries_read(const Sc__InboxEntry *from, size_t max) {

@@ -12,6 +12,9 @@
 /* The user's log, loaded and pinned; created if need be. */
 int inbox_open(GroupRole *role, const char *user, Conversation **ret);
 
+/* The same for a call that delivers an intent: 1 if that was taken in before, 0 if it was not. */
+int inbox_open_for_intent(Call *call, const char *user, Conversation **ret);
+
 /* Appends an event, which the call's intent causes, and with it changes the inbox: 0, or 1 if the event of
  * this intent was there already and nothing was changed. `followers` has room for one more. */
 int inbox_append(

@@ -46,13 +46,8 @@ static int attach_user_connections(Call *call, const Sc__InboxJoinRequest *reque
 
 int handle_inbox_join(Call *call, const Sc__InboxJoinRequest *request, Sc__InboxJoinResponse *response) {
         _cleanup_conversation_ Conversation *inbox = NULL;
-        GroupRole *role = call->role;
-        int r;
 
-        r = inbox_open(role, request->user, &inbox);
-        if (r < 0)
-                return r;
-        r = intent_is_repeat(call, role->store);
+        int r = inbox_open_for_intent(call, request->user, &inbox);
         if (r == 0)
                 r = store_entry(call, inbox, request);
         if (r < 0)

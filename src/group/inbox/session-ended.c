@@ -56,17 +56,12 @@ static int store_end(Call *call, Conversation *inbox, const Sc__InboxSessionEnde
 int handle_inbox_session_ended(
         Call *call, const Sc__InboxSessionEndedRequest *request, Sc__InboxSessionEndedResponse *response) {
         _cleanup_conversation_ Conversation *inbox = NULL;
-        GroupRole *role = call->role;
-        int r;
 
-        r = inbox_open(role, request->user, &inbox);
-        if (r < 0)
-                return r;
-        r = intent_is_repeat(call, role->store);
+        int r = inbox_open_for_intent(call, request->user, &inbox);
         if (r == 0)
                 r = store_end(call, inbox, request);
         if (r < 0)
                 return r;
-        fanout_kick(role, request->user, request->session, &call->trace);
+        fanout_kick(call->role, request->user, request->session, &call->trace);
         return 0;
 }
