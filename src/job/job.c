@@ -23,6 +23,7 @@ int job_new(Job **ret, sd_event *event) {
         r = dispatcher_new(&job->dispatcher, event, job->routes, NULL, JOB_TIMEOUT_USEC);
         if (r < 0)
                 return r;
+        dispatcher_set_identity(job->dispatcher, ROLE_JOB, NULL);
         *ret = TAKE_PTR(job);
         return 0;
 }

@@ -4,6 +4,26 @@
 #include "schema-tables.h"
 #include "util/string-util.h"
 
+static const char *const roles[_ROLE_MAX] = {
+        [ROLE_API] = "api",
+        [ROLE_SOCKET] = "socket",
+        [ROLE_GROUP] = "group",
+        [ROLE_ARBITER] = "arbiter",
+        [ROLE_JOB] = "job",
+        [ROLE_CTL] = "ctl",
+};
+
+const char *role_to_string(Role role) {
+        return (unsigned) role < _ROLE_MAX ? roles[role] : NULL;
+}
+
+Role role_from_string(const char *name) {
+        for (unsigned i = 0; i < _ROLE_MAX; i++)
+                if (roles[i] && streq(roles[i], name))
+                        return (Role) i;
+        return ROLE_NONE;
+}
+
 static int compare_name(const void *name, const void *method) {
         return strcmp(name, (*(const MethodInfo *const *) method)->name);
 }

@@ -70,7 +70,14 @@ typedef enum Role {
         ROLE_SOCKET,
         ROLE_GROUP,
         ROLE_ARBITER,
+        ROLE_JOB,
+        ROLE_CTL, /* the administrator */
+        _ROLE_MAX,
 } Role;
+
+/* "api", and back: NULL and ROLE_NONE for what is none. */
+const char *role_to_string(Role role);
+Role role_from_string(const char *name);
 
 typedef enum Access {
         ACCESS_USER,
@@ -96,6 +103,9 @@ typedef struct MethodInfo {
         unsigned http_status; /* of success */
         bool idempotent;
         bool hot; /* its handler takes a completion instead of running on a fiber */
+        bool large; /* its answers may be large: few run at a time */
+        unsigned callers; /* of an internal method: the roles that may call it, a bit 1 << Role each */
+        unsigned cost; /* what a call is charged, at least 1 */
         ScopeKind scope_kind;
         int scope_field; /* index of a required string of the request, or -1 */
         const MessageInfo *request, *response;

@@ -362,18 +362,19 @@ static int on_connect_timer(_unused_ sd_event_source *source, _unused_ uint64_t 
 
 /* --- the surface --- */
 
-int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t default_timeout_usec,
+int rpc_client_new(RpcClient **ret, sd_event *event, const RpcClientConfig *config,
         const RpcClientHandlers *handlers, void *userdata) {
         _cleanup_(rpc_client_freep) RpcClient *client = NULL;
 
-        if (isempty(address) || strlen(address) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
+        if (isempty(config->address) ||
+                strlen(config->address) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
                 return -EINVAL;
         client = new0(RpcClient, 1);
         if (!client)
                 return -ENOMEM;
         client->n_ref = 1;
         client->event = sd_event_ref(event);
-        client->default_timeout_usec = default_timeout_usec;
+        client->default_timeout_usec = config->timeout_usec;
         client->backoff_usec = BACKOFF_MIN_USEC;
         client->armed_deadline = USEC_INFINITY;
         client->userdata = userdata;
@@ -381,7 +382,7 @@ int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64
         TAILQ_INIT(&client->failing);
         if (handlers)
                 client->handlers = *handlers;
-        client->address = strdup(address);
+        client->address = strdup(config->address);
         if (!client->address)
                 return -ENOMEM;
         int r = sd_event_add_time(event, &client->connect_timer, CLOCK_BOOTTIME, 0, TIMER_ACCURACY_USEC,

@@ -34,6 +34,7 @@ typedef struct RpcMessage {
         const Sc__Caller *caller; /* NULL: the role itself */
         const Sc__Envelope__Delivery *intent; /* the request delivers it; NULL: none */
         uint64_t timeout_usec; /* of a request; 0: the default */
+        uint64_t order; /* of a request: those with the same number keep their order; 0: none */
         const void *payload;
         size_t payload_size;
 } RpcMessage;
@@ -44,7 +45,17 @@ typedef struct RpcServer RpcServer;
 typedef struct RpcConnection RpcConnection; /* a peer that is connected; reference-counted */
 typedef struct RpcRequest RpcRequest; /* a request to be answered, exactly once; owned by whoever got it */
 
+/* What the kernel or TLS says of a peer: the user id on an AF_UNIX socket, else the name in its certificate. */
+typedef struct RpcIdentity {
+        uid_t uid; /* (uid_t) -1: not known */
+        const char *certificate_name; /* NULL: none */
+} RpcIdentity;
+
 typedef struct RpcServerHandlers {
+        /* Who is this? 0 and its role, ROLE_NONE for a peer that may be whatever role it names; or a negative
+         * errno: it is disconnected. NULL: our own user id and root may be any role, and so may whoever has
+         * a certificate of ours. */
+        int (*identify)(const RpcIdentity *identity, Role *ret, void *userdata);
         /* Takes the request; answers now or later by rpc_request_reply() or rpc_request_fail(). */
         void (*on_request)(RpcRequest *request, const RpcMessage *message, void *userdata);
         /* The peer is gone; forget every pointer to it. Requests of it may still be answered: that does
@@ -73,6 +84,8 @@ RpcConnection *rpc_request_connection(const RpcRequest *request);
 void rpc_request_reply(RpcRequest *request, const void *payload, size_t size);
 void rpc_request_fail(RpcRequest *request, Sc__ErrorCode code, const char *detail);
 
+/* Which role the peer is, as identify() said; ROLE_NONE: not known. */
+Role rpc_connection_role(const RpcConnection *connection);
 RpcConnection *rpc_connection_ref(RpcConnection *connection);
 RpcConnection *rpc_connection_unref(RpcConnection *connection);
 /* -ENOTCONN when it is gone, -ENOBUFS when its queue is full (it is being disconnected then, from the loop),
@@ -97,9 +110,15 @@ typedef struct RpcClientHandlers {
         void (*on_disconnect)(void *userdata);
 } RpcClientHandlers;
 
-/* `address`: the path of an AF_UNIX socket. Connects at the first call, or at once when there is an
+typedef struct RpcClientConfig {
+        const char *address; /* the path of an AF_UNIX socket */
+        uint64_t timeout_usec; /* of a request that says none */
+        Role role; /* which one we are */
+} RpcClientConfig;
+
+/* Copies what is in `config`. Connects at the first call, or at once when there is an
  * on_connect; retries after 20 ms, doubling up to 1 s. */
-int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t default_timeout_usec,
+int rpc_client_new(RpcClient **ret, sd_event *event, const RpcClientConfig *config,
         const RpcClientHandlers *handlers, void *userdata);
 /* Fails what is outstanding with ERROR_UNAVAILABLE, calling the replies. May be called from any of the
  * client's callbacks. */

@@ -16,6 +16,7 @@
 
 struct RpcConnection {
         unsigned n_ref; /* the server's, one for each unanswered request, and whoever calls ref */
+        Role role; /* who the peer is; ROLE_NONE: not known */
         RpcServer *server; /* NULL: gone */
         Stream *stream; /* NULL: gone */
         unsigned n_pending;
@@ -40,6 +41,10 @@ struct RpcServer {
         void (*drained)(void *userdata); /* not NULL: draining */
         void *drained_userdata;
 };
+
+Role rpc_connection_role(const RpcConnection *connection) {
+        return connection->role;
+}
 
 RpcConnection *rpc_connection_ref(RpcConnection *connection) {
         assert_se(connection->n_ref > 0);
@@ -134,19 +139,25 @@ static const StreamHandlers stream_handlers = {
         .on_end = on_end,
 };
 
-/* Only our own user and root may talk to a role. */
-static int check_peer(int fd) {
+static int identify_by_default(const RpcIdentity *identity, Role *ret, _unused_ void *userdata) {
+        if (identity->uid != 0 && identity->uid != geteuid())
+                return -EPERM;
+        *ret = ROLE_NONE;
+        return 0;
+}
+
+static int check_peer(const RpcServer *server, int fd, Role *ret) {
         struct ucred peer;
         socklen_t size = sizeof(peer);
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
                 return -errno;
-        if (peer.uid != 0 && peer.uid != geteuid()) {
-                log_peer((), LOG_WARNING, "Refusing a connection of user id %u, process %d.", peer.uid,
-                        peer.pid);
-                return -EPERM;
-        }
-        return 0;
+        int r = (server->handlers.identify ?: identify_by_default)(
+                &(RpcIdentity){.uid = peer.uid}, ret, server->userdata);
+        if (r < 0)
+                log_peer((.error_number = -r), LOG_WARNING,
+                        "Refusing a connection of user id %u, process %d: %m", peer.uid, peer.pid);
+        return r;
 }
 
 static int add_connection(RpcServer *server, int fd_taken) {
@@ -158,7 +169,8 @@ static int add_connection(RpcServer *server, int fd_taken) {
                         server->n_connections);
                 return -EUSERS;
         }
-        int r = server->local ? check_peer(fd) : 0;
+        Role role = ROLE_NONE;
+        int r = server->local ? check_peer(server, fd, &role) : 0;
         if (r < 0)
                 return r;
         connection = new0(RpcConnection, 1);
@@ -166,6 +178,7 @@ static int add_connection(RpcServer *server, int fd_taken) {
                 return -ENOMEM;
         connection->n_ref = 1;
         connection->server = server;
+        connection->role = role;
         r = stream_new(&connection->stream, server->event, fd, &stream_handlers, connection);
         if (r < 0)
                 return r;

@@ -271,6 +271,7 @@ RpcMessage rpc_message_from_envelope(const Sc__Envelope *envelope, Trace *trace)
                 .caller = envelope->caller,
                 .intent = envelope->intent,
                 .timeout_usec = envelope->timeout_ms * 1000ULL,
+                .order = envelope->order,
                 .payload = envelope->payload.data,
                 .payload_size = envelope->payload.len,
         };
@@ -294,6 +295,7 @@ Sc__Envelope rpc_message_to_envelope(
                 envelope.method = (char *) message->method;
         envelope.caller = (Sc__Caller *) message->caller;
         envelope.intent = (Sc__Envelope__Delivery *) message->intent;
+        envelope.order = message->order;
         envelope.payload = (ProtobufCBinaryData){message->payload_size, (uint8_t *) message->payload};
         if (message->trace) {
                 *wire_trace = (Sc__Trace) SC__TRACE__INIT;

@@ -51,6 +51,7 @@ struct Call {
         Arena arena; /* for the handler too: dies with the call */
         uint64_t deadline_usec; /* on CLOCK_BOOTTIME; 0: none */
         CallIntent intent;
+        uint64_t order; /* calls with the same number keep their order; 0: none */
         bool internal; /* made by a role: may use ACCESS_INTERNAL methods */
         void *role; /* the role's state, for handlers */
         Dispatcher *dispatcher; /* that runs it */

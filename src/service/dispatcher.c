@@ -33,6 +33,7 @@ struct Dispatcher {
         CallList underway; /* those that can be cancelled */
         Peers peers;
         RpcServer *server;
+        int (*identify)(const RpcIdentity *identity, Role *ret, void *userdata);
         void (*peer_gone)(RpcConnection *peer, void *role);
         bool stopped;
 };
@@ -55,6 +56,12 @@ int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const Meth
                 return r;
         *ret = TAKE_PTR(dispatcher);
         return 0;
+}
+
+void dispatcher_set_identity(
+        Dispatcher *dispatcher, Role self, int (*identify)(const RpcIdentity *, Role *, void *)) {
+        dispatcher->peers.role = self;
+        dispatcher->identify = identify;
 }
 
 void dispatcher_set_role(Dispatcher *dispatcher, void *role) {
@@ -191,6 +198,7 @@ static int send_to_peer(Dispatcher *dispatcher, Call *call, uint64_t timeout_use
                         .caller = *call->caller.user ? &call->caller : NULL,
                         .intent = call->intent.source ? &intent : NULL,
                         .timeout_usec = timeout_usec,
+                        .order = call->order,
                         .payload = payload,
                         .payload_size = size,
                 },
@@ -415,6 +423,7 @@ static int serve_request(
                 call->trace = *message->trace;
         if (!method->hot && message->timeout_usec > 0)
                 call->deadline_usec = boottime_usec() + message->timeout_usec;
+        call->order = message->order;
         /* Peers are roles of our own user id; they have checked what their clients may do. */
         call->internal = true;
         call->origin = rpc_request_connection(request);
@@ -466,7 +475,8 @@ static void on_disconnect(RpcConnection *connection, void *userdata) {
 
 int dispatcher_serve(
         Dispatcher *dispatcher, int listen_fd, void (*peer_gone)(RpcConnection *peer, void *role)) {
-        static const RpcServerHandlers handlers = {
+        const RpcServerHandlers handlers = {
+                .identify = dispatcher->identify,
                 .on_request = on_request,
                 .on_disconnect = on_disconnect,
         };

@@ -27,6 +27,10 @@ extern const MethodBinding api_methods[], group_methods[];
 /* bindings: our own methods, NULL for none. */
 int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const MethodBinding *bindings,
         uint64_t timeout_usec);
+/* Who we are, for the peers that we call, and who a peer is that calls us: RpcServerHandlers.identify (its
+ * userdata is private), NULL for its default. Before the first call and dispatcher_serve(). */
+void dispatcher_set_identity(
+        Dispatcher *dispatcher, Role self, int (*identify)(const RpcIdentity *, Role *, void *));
 /* What becomes Call.role of the calls that our own handlers get. */
 void dispatcher_set_role(Dispatcher *dispatcher, void *role);
 /* Fails every call that waits for another role. No fiber may be left: see dispatcher_stop_serving(). */

@@ -39,8 +39,9 @@ int peers_get(Peers *peers, const char *address, RpcClient **ret) {
                 if (!peer)
                         return -ENOMEM;
                 memcpy(peer->address, address, size);
-                int r = rpc_client_new(
-                        &peer->client, peers->event, address, peers->timeout_usec, NULL, NULL);
+                const RpcClientConfig config = {
+                        .address = address, .timeout_usec = peers->timeout_usec, .role = peers->role};
+                int r = rpc_client_new(&peer->client, peers->event, &config, NULL, NULL);
                 if (r < 0)
                         return r;
                 HASH_ADD_STR(peers->by_address, address, peer);

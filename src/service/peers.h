@@ -10,6 +10,7 @@ typedef struct Peer Peer;
 typedef struct Peers {
         sd_event *event;
         uint64_t timeout_usec;
+        Role role; /* which one we are */
         Peer *by_address;
 } Peers;
 

@@ -375,6 +375,7 @@ static int set_up(Process *process) {
                 shared->conf->rpc_timeout_usec);
         if (r < 0)
                 return log_oom();
+        dispatcher_set_identity(shared->dispatcher, role_from_string(shared->hooks->name), NULL);
         r = sd_event_add_defer(shared->event, &process->change, on_change, process);
         if (r >= 0)
                 r = sd_event_source_set_enabled(process->change, SD_EVENT_OFF);

@@ -132,6 +132,7 @@ def check_methods(schema, problems):
             complain('request and response must be defined under proto/stonechat')
             continue
         check_scope(method, complain)
+        check_callers(method, complain)
         if method.verb:
             check_route(method, routes, complain)
         if method.access != 'internal':
@@ -154,6 +155,16 @@ def check_scope(method, complain):
             complain(f'scope: {method.request.name} has no string field {method.scope_field}')
         elif not field.rules.required:
             complain(f'scope: {method.scope_field} must be required')
+
+
+def check_callers(method, complain):
+    if method.access == 'internal':
+        if not method.callers or 'none' in method.callers:
+            complain('callers: an internal method names the roles that may call it')
+        if len(set(method.callers)) != len(method.callers):
+            complain('callers: a role stands there twice')
+    elif method.callers:
+        complain('callers: only of an internal method; api and socket call the others for their clients')
 
 
 def check_private(request, complain):

@@ -16,7 +16,7 @@ INTEGERS = {
     Proto.TYPE_UINT64: (64, False), Proto.TYPE_FIXED64: (64, False),
 }
 FLOATS = {Proto.TYPE_FLOAT, Proto.TYPE_DOUBLE}
-ROLES = ['none', 'api', 'socket', 'group', 'arbiter']
+ROLES = ['none', 'api', 'socket', 'group', 'arbiter', 'job', 'ctl']
 HANDLER_ROLES = ['api', 'group']  # those with a generated table of handlers
 ACCESSES = ['user', 'public', 'internal']
 PARTITIONS = ['none', 'user', 'conversation']
@@ -129,7 +129,8 @@ class Method:
         self.role, self.access = ROLES[rules.role], ACCESSES[rules.access]
         self.verb, _, self.path = rules.http.partition(' ')
         self.status = rules.http_status or 200
-        self.idempotent, self.hot = rules.idempotent, rules.hot
+        self.idempotent, self.hot, self.large = rules.idempotent, rules.hot, rules.large
+        self.callers, self.cost = [ROLES[role] for role in rules.callers], rules.cost or 1
         self.scope = rules.scope.WhichOneof('kind')  # None: not given
         value = getattr(rules.scope, self.scope) if self.scope else None
         self.scope_field = value if isinstance(value, str) else None

@@ -118,6 +118,11 @@ def method_table(method):
     yield f'        .idempotent = {c_bool(method.idempotent)},'
     if method.hot:
         yield '        .hot = true,'
+    if method.large:
+        yield '        .large = true,'
+    if method.callers:
+        yield '        .callers = ' + ' | '.join(f'1U << ROLE_{role.upper()}' for role in method.callers) + ','
+    yield f'        .cost = {method.cost},'
     field = method.request.index_of(method.scope_field) if method.scope_field else -1
     yield f'        .scope_kind = SCOPE_{method.scope.upper()},'
     yield f'        .scope_field = {field},'

@@ -94,8 +94,12 @@ static int link_new(Link **ret, Gateway *gateway, const char *address) {
         link->address = strdup(address);
         if (!link->address)
                 return -ENOMEM;
-        int r = rpc_client_new(&link->client, gateway->role->process->event, address,
-                gateway->role->conf->rpc_timeout_usec, &handlers, link);
+        const RpcClientConfig config = {
+                .address = address,
+                .timeout_usec = gateway->role->conf->rpc_timeout_usec,
+                .role = ROLE_SOCKET,
+        };
+        int r = rpc_client_new(&link->client, gateway->role->process->event, &config, &handlers, link);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(link);

@@ -56,7 +56,11 @@ static void start_program(World *world, bool with_key) {
         /* One that has not noticed yet that its peer has gone would send to nobody. */
         rpc_client_free(world->client);
         assert_int_equal(
-                rpc_client_new(&world->client, world->event, world->api, TIMEOUT_USEC, NULL, NULL), 0);
+                rpc_client_new(&world->client, world->event,
+                        &(RpcClientConfig){
+                                .address = world->api, .timeout_usec = TIMEOUT_USEC, .role = ROLE_SOCKET},
+                        NULL, NULL),
+                0);
         world->program = fork();
         assert_true(world->program >= 0);
         if (world->program > 0)

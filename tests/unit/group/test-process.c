@@ -246,14 +246,21 @@ static int setup(void **state) {
         assert_int_equal(start_api(world), 0);
         start_program(world);
         assert_int_equal(
-                rpc_client_new(&world->sender, world->event, world->address, TIMEOUT_USEC, NULL, NULL), 0);
+                rpc_client_new(&world->sender, world->event,
+                        &(RpcClientConfig){
+                                .address = world->address, .timeout_usec = TIMEOUT_USEC, .role = ROLE_API},
+                        NULL, NULL),
+                0);
 
         Sc__OpenDirectRequest request = SC__OPEN_DIRECT_REQUEST__INIT;
         request.user = (char *) "bob";
         call(world->sender, &method_conversation_open_direct, "ada", &request, on_opened, world);
         run_until(world, &world->n_answered, 1);
         world->n_answered = 0;
-        assert_int_equal(rpc_client_new(&world->gateway, world->event, world->address, TIMEOUT_USEC,
+        assert_int_equal(rpc_client_new(&world->gateway, world->event,
+                                 &(RpcClientConfig){.address = world->address,
+                                         .timeout_usec = TIMEOUT_USEC,
+                                         .role = ROLE_SOCKET},
                                  &gateway_handlers, world),
                 0);
         run_until(world, &world->n_attached, 1);

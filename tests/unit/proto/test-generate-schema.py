@@ -64,7 +64,7 @@ class Generator(unittest.TestCase):
                 (GOOD.replace('{id}', '{nothing}'), 'has no single, required, scalar field nothing'),
                 (GOOD.replace('{id}', '{n}'), 'has no single, required, scalar field n'),
                 (GOOD.replace('GET', 'FETCH'), 'is not "VERB /path/{field}"'),
-                (GOOD + ' access: ACCESS_INTERNAL', 'an internal method has no REST route'),
+                (GOOD + ' access: ACCESS_INTERNAL callers: ROLE_GROUP', 'an internal method has no REST route'),
                 (GOOD + ' http_status: 404', '404 is not a success')]:
             with self.subTest(options=options):
                 self.refuses(service(method(options)), expected)
@@ -73,7 +73,7 @@ class Generator(unittest.TestCase):
 
     def test_scopes(self):
         for options in ('scope: {any: true}', 'scope: {conversation: "id"}', 'scope: {direct: "id"}', 'scope: {user: true}',
-                        'scope: {user_of: "id"} access: ACCESS_INTERNAL'):
+                        'scope: {user_of: "id"} access: ACCESS_INTERNAL callers: ROLE_API'):
             with self.subTest(options=options):
                 self.assertIsNone(self.generate(service(method(SHARDED + options))))
         for options, expected in [
@@ -86,16 +86,31 @@ class Generator(unittest.TestCase):
                 (SHARDED + 'scope: {direct: "n"}', 'scope: Req has no string field n'),
                 (SHARDED + 'scope: {user_of: "other"}', 'scope: other must be required'),
                 (SHARDED + 'scope: {user: true} access: ACCESS_PUBLIC', 'scope: user needs a caller who is signed in'),
-                (SHARDED + 'scope: {direct: "id"} access: ACCESS_INTERNAL', 'scope: direct needs a caller who is signed in'),
+                (SHARDED + 'scope: {direct: "id"} access: ACCESS_INTERNAL callers: ROLE_API', 'scope: direct needs a caller who is signed in'),
                 (GOOD.replace('any: true', 'user: true'), 'scope: user needs shards')]:
             with self.subTest(options=options):
                 self.refuses(service(method(options)).replace(
                     'uint32 n = 2;', 'uint32 n = 2; string other = 3 [(rules) = {max_size: 9}];'), expected)
 
+    def test_callers(self):
+        internal = 'name: "thing.do" role: ROLE_API scope: {any: true} access: ACCESS_INTERNAL'
+        made = {}
+        self.assertIsNone(self.generate(service(method(internal + ' callers: ROLE_SOCKET callers: ROLE_JOB large: true cost: 5')), made))
+        self.assertIn('.callers = 1U << ROLE_SOCKET | 1U << ROLE_JOB,', made['schema-tables.c'])
+        self.assertIn('.large = true,', made['schema-tables.c'])
+        self.assertIn('.cost = 5,', made['schema-tables.c'])
+        for options, expected in [
+                (internal, 'callers: an internal method names'),
+                (internal + ' callers: ROLE_UNSPECIFIED', 'callers: an internal method names'),
+                (internal + ' callers: ROLE_API callers: ROLE_API', 'callers: a role stands there twice'),
+                (GOOD + ' callers: ROLE_SOCKET', 'callers: only of an internal method')]:
+            with self.subTest(options=options):
+                self.refuses(service(method(options)), expected)
+
     def test_private(self):
         private = 'uint32 n = 2 [(rules) = {private: true}];'
         self.refuses(service(method(GOOD)).replace('uint32 n = 2;', private), 'Req.n is private, so no client can send it')
-        internal = 'name: "thing.do" role: ROLE_API scope: {any: true} access: ACCESS_INTERNAL'
+        internal = 'name: "thing.do" role: ROLE_API scope: {any: true} access: ACCESS_INTERNAL callers: ROLE_GROUP'
         self.assertIsNone(self.generate(service(method(internal)).replace('uint32 n = 2;', private)))
         self.refuses('message M { uint32 n = 2 [(rules) = {private: true required: true}]; }\n', 'private: a client cannot')
 

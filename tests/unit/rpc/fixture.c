@@ -145,7 +145,9 @@ static void on_disconnect(void *userdata) {
 void start_client(Fixture *f) {
         static const RpcClientHandlers handlers = {
                 .on_push = on_push, .on_connect = on_connect, .on_disconnect = on_disconnect};
-        assert_int_equal(rpc_client_new(&f->client, f->event, f->path, LONG_TIMEOUT_USEC, &handlers, f), 0);
+        const RpcClientConfig config = {
+                .address = f->path, .timeout_usec = LONG_TIMEOUT_USEC, .role = ROLE_SOCKET};
+        assert_int_equal(rpc_client_new(&f->client, f->event, &config, &handlers, f), 0);
 }
 
 int set_up(void **state) {

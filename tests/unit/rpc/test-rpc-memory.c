@@ -135,8 +135,9 @@ static void run(const char *path, unsigned n) {
         int fd = listen_unix(path);
         n_allocations = 0;
         fail_at = n;
+        const RpcClientConfig config = {.address = path, .timeout_usec = USEC_PER_SEC, .role = ROLE_SOCKET};
         if (rpc_server_new(&server, event, fd, &server_handlers, NULL) >= 0 &&
-                rpc_client_new(&client, event, path, USEC_PER_SEC, &client_handlers, NULL) >= 0)
+                rpc_client_new(&client, event, &config, &client_handlers, NULL) >= 0)
                 (void) converse(event, client, counts, accepted);
         client = rpc_client_free(client);
         server = rpc_server_free(server);

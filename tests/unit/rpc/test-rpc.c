@@ -456,8 +456,11 @@ static void test_bad_addresses(void **state) {
 
         memset(too_long, 'a', sizeof(too_long) - 1);
         too_long[sizeof(too_long) - 1] = 0;
-        assert_int_equal(rpc_client_new(&client, f->event, too_long, 1, NULL, NULL), -EINVAL);
-        assert_int_equal(rpc_client_new(&client, f->event, "", 1, NULL, NULL), -EINVAL);
+        assert_int_equal(
+                rpc_client_new(&client, f->event, &(RpcClientConfig){.address = too_long}, NULL, NULL),
+                -EINVAL);
+        assert_int_equal(
+                rpc_client_new(&client, f->event, &(RpcClientConfig){.address = ""}, NULL, NULL), -EINVAL);
         assert_null(client);
 }
 

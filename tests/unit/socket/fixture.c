@@ -145,14 +145,14 @@ int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const Prot
 
 /* --- fakes of rpc --- */
 
-int rpc_client_new(RpcClient **ret, sd_event *event, const char *address, uint64_t timeout,
+int rpc_client_new(RpcClient **ret, sd_event *event, const RpcClientConfig *config,
         const RpcClientHandlers *handlers, void *userdata) {
         NO_FAILURES;
         RpcClient *client = new0(RpcClient, 1);
 
         client->handlers = *handlers;
         client->userdata = userdata;
-        client->address = strdup(address);
+        client->address = strdup(config->address);
         client->connected = true;
         LIST_INSERT_HEAD(&clients, client, entry);
         *ret = client;
