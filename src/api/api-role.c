@@ -55,6 +55,7 @@ static void read_limits(const Conf *conf, WebLimits *ret) {
         *ret = (WebLimits){
                 .max_body = conf->api_max_body,
                 .max_headers = conf->api_max_headers,
+                .max_pending = conf->api_pending_memory,
                 .request_timeout_usec = conf->api_request_timeout_usec,
                 .max_connections = (unsigned) conf->api_max_connections,
                 .max_connections_per_address = (unsigned) conf->api_max_connections_per_address,

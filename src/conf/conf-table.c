@@ -43,6 +43,9 @@ const ConfKey conf_keys[] = {
                 "Most HTTP connections of one address at a time; 0: no limit. Behind a proxy all "
                 "connections "
                 "come from the proxy's address."},
+        {"Api", "PendingMemory", SIZE(api_pending_memory, "16M", 64 * KIB, 1 * GIB), RELOAD,
+                "Memory for all requests together that have begun and are not complete. Beyond that the "
+                "oldest of them are refused with status 503."},
         {"Api", "LoginRate", UNSIGNED(api_login_rate, "20", 0, 1000000), RELOAD,
                 "Logins, registrations and token refreshes that one address may try a minute; 0: no limit."},
         {"Api", "LoginBurst", UNSIGNED(api_login_burst, "20", 1, 1000000), RELOAD,
@@ -87,6 +90,9 @@ const ConfKey conf_keys[] = {
                 "no origin and are not concerned."},
         {"Socket", "MaxFrame", SIZE(socket_max_frame, "512K", 1 * KIB, 4 * MIB), RELOAD,
                 "Largest WebSocket message that a client may send; a larger one closes the connection."},
+        {"Socket", "PendingMemory", SIZE(socket_pending_memory, "16M", 64 * KIB, 1 * GIB), RELOAD,
+                "Memory for all connections together that have not signed in. Beyond that the oldest of "
+                "them are closed."},
         {"Socket", "HandshakeTimeoutSec",
                 DURATION(socket_handshake_timeout_usec, "10s", 1 * USEC_PER_SEC, 10 * MINUTE), RELOAD,
                 "A connection that has not signed in (the connect command) within this time is closed."},

@@ -25,6 +25,7 @@ typedef struct Conf {
         /* [Api] */
         uint64_t api_max_body;
         uint64_t api_max_headers;
+        uint64_t api_pending_memory; /* bytes of requests that are not complete, all together */
         uint64_t api_request_timeout_usec;
         uint64_t api_max_connections, api_max_connections_per_address;
         uint64_t api_login_rate, api_login_burst; /* attempts a minute an address; how many at once */
@@ -39,6 +40,7 @@ typedef struct Conf {
         /* [Socket] */
         char *socket_allowed_origins; /* list; empty: same host only; "*": any */
         uint64_t socket_max_frame;
+        uint64_t socket_pending_memory; /* bytes of connections that have not signed in, all together */
         uint64_t socket_handshake_timeout_usec, socket_ping_interval_usec, socket_pong_timeout_usec;
         uint64_t socket_max_queue; /* bytes waiting for one connection */
         uint64_t socket_command_rate, socket_command_burst;

@@ -100,6 +100,7 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
                 .max_body = 0,
                 .max_headers = 8192,
                 .max_message = conf->socket_max_frame,
+                .max_pending = conf->socket_pending_memory,
                 /* Connections watch their queue themselves, with room for one long reply; this is a last
                  * bound. */
                 .max_queue = conf->socket_max_queue + 3 * CONNECTION_MAX_REPLY,

@@ -166,6 +166,7 @@ int web_server_new(WebServer **ret, WebLoop *loop, sd_event *event, const WebLim
         server->event = sd_event_ref(event);
         server->handlers = *handlers;
         server->userdata = userdata;
+        budget_init(&server->budget, 0);
         web_server_set_limits(server, limits);
         if (ws_path) {
                 server->ws_path = strdup(ws_path);
@@ -230,8 +231,16 @@ void web_server_stop_accepting(WebServer *server) {
 void web_server_set_limits(WebServer *server, const WebLimits *limits) {
         server->limits = *limits;
         server->limits.max_headers = MIN(limits->max_headers, (size_t) HTTP_HEAD_MAX);
+        server->budget.limit = limits->max_pending;
 }
 
 unsigned web_server_n_connections(const WebServer *server) {
         return server->n_connections;
+}
+
+void web_server_get_statistics(const WebServer *server, WebStatistics *ret) {
+        *ret = (WebStatistics){
+                .pending = server->budget.used,
+                .n_evicted = server->budget.n_evicted,
+        };
 }

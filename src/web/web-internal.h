@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "util/hash.h"
+#include "web/budget.h"
 #include "web/http-head.h"
 #include "web/web.h"
 
@@ -67,6 +68,7 @@ struct WebServer {
         sd_event_source *rearm; /* listens again after file descriptors ran out */
         Address *addresses;
         unsigned n_connections;
+        Budget budget; /* of what is not signed in */
         HttpRequestList requests;
         WebSocketList sockets;
 };

@@ -37,6 +37,7 @@ typedef struct WebLimits {
         size_t max_queue; /* bytes waiting for one WebSocket, 32 more a message; closed as slow beyond */
         size_t max_coalesced; /* bytes of a frame that takes several messages of the queue: of text, with a
                                * newline between them; of binary, one behind the other. 0: one each */
+        size_t max_pending; /* bytes of all peers together that are not signed in (budget.h); 0: no limit */
         uint64_t request_timeout_usec; /* from accept or the last response to the whole request or upgrade */
         unsigned max_connections, max_connections_per_address; /* 0: no limit */
 } WebLimits;
@@ -83,6 +84,12 @@ void web_server_stop_accepting(WebServer *server);
 /* New limits after a reload; they hold for new requests and connections. */
 void web_server_set_limits(WebServer *server, const WebLimits *limits);
 unsigned web_server_n_connections(const WebServer *server);
+
+typedef struct WebStatistics {
+        size_t pending; /* bytes of those who are not signed in */
+        uint64_t n_evicted; /* who were refused to make room for others */
+} WebStatistics;
+void web_server_get_statistics(const WebServer *server, WebStatistics *ret);
 
 /* --- HttpRequest --- */
 const char *http_request_verb(const HttpRequest *request); /* "GET" */
