@@ -17,6 +17,8 @@
 /* Messages that wait together share a frame of up to this size. A larger one would keep the client waiting
  * until it is complete. */
 #define MAX_COALESCED (16U << 10)
+/* A client that takes nothing of what waits for it is as good as gone. */
+#define STALL_TIMEOUT_USEC (30 * USEC_PER_SEC)
 
 /* --- what the web server calls --- */
 
@@ -105,6 +107,7 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
                  * bound. */
                 .max_queue = conf->socket_max_queue + 3 * CONNECTION_MAX_REPLY,
                 .max_coalesced = MAX_COALESCED,
+                .stall_timeout_usec = STALL_TIMEOUT_USEC,
                 .request_timeout_usec = conf->socket_handshake_timeout_usec,
                 .max_connections = (unsigned) conf->socket_max_connections,
                 .max_connections_per_address = (unsigned) conf->socket_max_connections_per_address,

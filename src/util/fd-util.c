@@ -2,6 +2,11 @@
 #include "util/fd-util.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 int read_file(const char *path, size_t max, char **ret, size_t *ret_size) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -28,4 +33,14 @@ int read_file(const char *path, size_t max, char **ret, size_t *ret_size) {
         if (ret_size)
                 *ret_size = size;
         return 0;
+}
+
+uint64_t fd_taken_by_peer(int fd) {
+        struct tcp_info info = {};
+        socklen_t size = sizeof(info);
+        int left = 0;
+
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
+                return info.tcpi_bytes_acked;
+        return ioctl(fd, SIOCOUTQ, &left) == 0 ? (uint64_t) left : 0;
 }

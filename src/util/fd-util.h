@@ -25,3 +25,7 @@ static inline void closep(int *fd) {
 /* Reads a whole regular file of at most max bytes; a NUL stands behind the content, uncounted.
  * -EFBIG if it is larger, or what open(2) and read(2) report. */
 int read_file(const char *path, size_t max, char **ret, size_t *ret_size);
+
+/* A number that changes when the peer of a stream socket takes some of what was written to it: with TCP the bytes it
+ * has acknowledged; elsewhere those that it has not read yet. */
+uint64_t fd_taken_by_peer(int fd);

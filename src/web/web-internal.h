@@ -71,6 +71,8 @@ struct WebServer {
         Budget budget; /* of what is not signed in */
         HttpRequestList requests;
         WebSocketList sockets;
+        TAILQ_HEAD(, Stall) stalls; /* WebSockets whose peers take nothing; see websocket-queue.c */
+        sd_event_source *stall_timer;
 };
 
 /* A counted connection; moves from HttpRequest to WebSocket with the fd. */
@@ -100,8 +102,12 @@ void websocket_loop_done(WebLoop *loop);
 /* Answers the upgrade with 101 and takes fd and peer, also on failure. `key` is the checked
  * Sec-WebSocket-Key; `protocol`: the server's subprotocol was offered, and is accepted. */
 void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key, bool protocol);
+/* The server ends: on_close now; libwebsockets' part follows on the loop. */
+void websocket_abandon(WebSocket *socket);
+
+/* --- websocket-queue.c --- */
 /* Writes what the turn has queued, or a fair share of it; true: the loop must take another turn before it
  * sleeps. */
 bool websocket_flush(WebLoop *loop);
-/* The server ends: on_close now; libwebsockets' part follows on the loop. */
-void websocket_abandon(WebSocket *socket);
+/* Closes those whose peers have taken nothing for too long; the server's timer calls it. */
+int websocket_on_stall_timer(sd_event_source *source, uint64_t usec, void *userdata);

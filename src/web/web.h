@@ -34,11 +34,14 @@ typedef struct WebLimits {
         size_t max_body; /* bytes of a request body */
         size_t max_headers; /* bytes of request line and headers, at most 16 KiB */
         size_t max_message; /* bytes of a WebSocket message */
-        size_t max_queue; /* bytes waiting for one WebSocket, 32 more a message; closed as slow beyond */
+        size_t max_queue; /* bytes of pushes waiting for one WebSocket, 32 more a message; closed as slow beyond */
         size_t max_coalesced; /* bytes of a frame that takes several messages of the queue: of text, with a
                                * newline between them; of binary, one behind the other. 0: one each */
         size_t max_pending; /* bytes of all peers together that are not signed in (budget.h); 0: no limit */
         uint64_t request_timeout_usec; /* from accept or the last response to the whole request or upgrade */
+        uint64_t
+                stall_timeout_usec; /* a WebSocket whose peer takes nothing of what waits for so long is closed as
+                                      * slow; 0: no limit */
         unsigned max_connections, max_connections_per_address; /* 0: no limit */
 } WebLimits;
 
@@ -62,9 +65,9 @@ typedef struct WebHandlers {
         void (*on_open)(WebSocket *socket, void *userdata);
         /* A whole message; text is checked to be UTF-8 without NUL. Not NUL-terminated. */
         void (*on_message)(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata);
-        /* The last of the queue was handed to the socket: room for more. Optional. */
+        /* Once for each websocket_notify_drained(): the last of the queue was handed to the kernel. Optional. */
         void (*on_drained)(WebSocket *socket, void *userdata);
-        /* Exactly once after on_open. slow: closed because its queue was full. */
+        /* Exactly once after on_open. slow: closed because its queue was full, or the peer took nothing. */
         void (*on_close)(WebSocket *socket, bool slow, void *userdata);
 } WebHandlers;
 
@@ -120,12 +123,24 @@ void http_respond(HttpRequest *request, unsigned status, const char *content_typ
 const char *websocket_address(const WebSocket *socket);
 void websocket_set_userdata(WebSocket *socket, void *userdata);
 void *websocket_get_userdata(const WebSocket *socket);
-/* Queues one whole message, sharing the bytes (takes a reference); the queue goes out before the loop
- * sleeps. Beyond max_queue the connection is closed as slow, from the loop, and -ENOBUFS answered; -ENOTCONN
- * when it is closing already. */
+/* Queues one whole message that the peer did not ask for, sharing the bytes (takes a reference); the queue goes
+ * out before the loop sleeps. Beyond max_queue the connection is closed as slow, from the loop, and -ENOBUFS
+ * answered; -ENOTCONN when it is closing already. */
 int websocket_send(WebSocket *socket, Bytes *message, bool binary);
-/* As max_queue counts. */
+/* The same for what the peer has asked for: it stands in the same queue, but never makes the connection slow. Who
+ * answers bounds it, by taking no more requests while too much waits: websocket_pause_reading(). */
+int websocket_reply(WebSocket *socket, Bytes *message, bool binary);
+/* Of pushes, as max_queue counts, and of replies in the same way. What the kernel has taken is not among them,
+ * nor one frame that it is taking just now. */
 size_t websocket_queued(const WebSocket *socket);
+size_t websocket_queued_replies(const WebSocket *socket);
+/* Has on_drained called once, from the loop, when nothing is queued any more. False, and no call: that is so
+ * already. */
+bool websocket_notify_drained(WebSocket *socket);
+/* Reads nothing more from the peer, so that TCP holds it back, until told otherwise; messages that were read
+ * already may still come. The peer's end is not noticed meanwhile, so pause only while something is queued: then
+ * the stall time-out sees it. */
+void websocket_pause_reading(WebSocket *socket, bool paused);
 /* Sends a close frame behind what is queued, then closes; on_close follows, from the loop, after 5 s at the
  * latest each for the queue and for the peer's answer. Nothing more is sent or received. code: one that may
  * stand in a close frame. reason: at most 123 bytes, or NULL. */

@@ -9,7 +9,7 @@
 
 #include "log/log.h"
 #include "util/string-util.h"
-#include "web/web-internal.h"
+#include "web/websocket-internal.h"
 
 /* Bytes libwebsockets reads at once for one connection; it keeps a buffer of this size for each, so it is
  * part of the memory of an idle one. At least 125, for control frames. */
@@ -21,71 +21,6 @@
 #define CLOSE_TIMEOUT_SEC 5
 /* More of a refused message than this is not waited for. */
 #define DROP_MAX (16U << 20)
-/* What a queued message costs beyond its bytes, so that empty ones are bounded as well. */
-#define QUEUED_OVERHEAD 32U
-/* The largest scratch buffer that is kept. */
-#define SCRATCH_KEEP (256U * 1024U)
-/* Connections written to in one turn of the loop, so that those who send get their share. */
-#define FLUSHES_PER_TURN 512U
-
-typedef struct Queued {
-        STAILQ_ENTRY(Queued) entry;
-        Bytes *message;
-        bool binary;
-} Queued;
-
-struct WebSocket {
-        Peer peer; /* server NULL: on_close was called, only the memory is left */
-        struct lws *wsi;
-        void *userdata;
-        LIST_ENTRY(WebSocket) entry;
-        TAILQ_ENTRY(WebSocket) in_waiting;
-
-        STAILQ_HEAD(, Queued) queue;
-        size_t queued; /* bytes, each message with QUEUED_OVERHEAD */
-
-        Buffer message; /* what came of a message so far */
-        bool open; /* on_open was called, on_close not yet */
-        bool closing; /* nothing more is taken from or for the peer */
-        bool dropping; /* the rest of a message that was refused is still coming */
-        bool slow;
-        bool protocol; /* the server's subprotocol was offered */
-        bool waiting; /* in loop->waiting */
-
-        uint16_t close_code; /* of websocket_close() */
-        char *close_reason;
-};
-
-static WebServer *websocket_server(const WebSocket *socket) {
-        return socket->peer.server;
-}
-
-static void websocket_take_first(WebSocket *socket) {
-        Queued *first = STAILQ_FIRST(&socket->queue);
-
-        STAILQ_REMOVE_HEAD(&socket->queue, entry);
-        socket->queued -= first->message->size + QUEUED_OVERHEAD;
-        bytes_unref(first->message);
-        free(first);
-}
-
-static void websocket_clear_queue(WebSocket *socket) {
-        while (!STAILQ_EMPTY(&socket->queue))
-                websocket_take_first(socket);
-}
-
-/* The queue is written at the end of the turn. */
-static void websocket_set_waiting(WebSocket *socket, bool waiting) {
-        WebLoop *loop = websocket_server(socket)->loop;
-
-        if (socket->waiting == waiting)
-                return;
-        socket->waiting = waiting;
-        if (waiting)
-                TAILQ_INSERT_TAIL(&loop->waiting, socket, in_waiting);
-        else
-                TAILQ_REMOVE(&loop->waiting, socket, in_waiting);
-}
 
 /* Calls on_close and lets go of the connection; libwebsockets frees the memory later. */
 static void websocket_finish(WebSocket *socket) {
@@ -94,8 +29,7 @@ static void websocket_finish(WebSocket *socket) {
         if (!server)
                 return;
         socket->closing = true;
-        websocket_set_waiting(socket, false);
-        websocket_clear_queue(socket);
+        websocket_end_sending(socket);
         buffer_done(&socket->message);
         if (socket->open) {
                 socket->open = false;
@@ -108,7 +42,7 @@ static void websocket_finish(WebSocket *socket) {
 
 /* Closes without a close frame, from the loop and never from inside the call. libwebsockets checks its
  * timers only when something else happens, which lws_cancel_service() causes. */
-static void websocket_close_by_timer(WebSocket *socket, int sec) {
+void websocket_close_by_timer(WebSocket *socket, int sec) {
         lws_set_timeout(socket->wsi, PENDING_TIMEOUT_USER_REASON_BASE, sec);
         lws_cancel_service(socket->peer.server->loop->lws);
 }
@@ -172,56 +106,7 @@ static int websocket_received(WebSocket *socket, const char *data, size_t size) 
         return websocket_deliver(socket, (const char *) whole.data, whole.size, binary);
 }
 
-/* --- to the peer --- */
-
-/* How many messages of the queue, from the first on, become one frame, and its size. */
-static size_t websocket_frame_size(const WebSocket *socket, unsigned *ret_n) {
-        const Queued *queued = STAILQ_FIRST(&socket->queue);
-        size_t size = queued->message->size, max = websocket_server(socket)->limits.max_coalesced;
-        bool binary = queued->binary;
-
-        for (*ret_n = 1; (queued = STAILQ_NEXT(queued, entry)) && queued->binary == binary; (*ret_n)++) {
-                size_t longer = size + queued->message->size + !binary;
-                if (longer > max)
-                        break;
-                size = longer;
-        }
-        return size;
-}
-
-/* Takes the messages of the next frame off the queue. */
-static void websocket_take_frame(WebSocket *socket, uint8_t *out, unsigned n) {
-        for (unsigned i = 0; i < n; i++) {
-                const Queued *first = STAILQ_FIRST(&socket->queue);
-
-                if (i > 0 && !first->binary)
-                        *out++ = '\n';
-                memcpy(out, first->message->data, first->message->size);
-                out += first->message->size;
-                websocket_take_first(socket);
-        }
-}
-
-static int websocket_write_frame(WebSocket *socket) {
-        Buffer *scratch = &websocket_server(socket)->loop->scratch;
-        bool binary = STAILQ_FIRST(&socket->queue)->binary;
-        unsigned n_messages;
-        size_t size = websocket_frame_size(socket, &n_messages);
-        uint8_t *data;
-        int n;
-
-        scratch->size = 0;
-        data = buffer_reserve(scratch, LWS_PRE + size);
-        if (!data) {
-                buffer_done(scratch);
-                return -ENOMEM;
-        }
-        websocket_take_frame(socket, data + LWS_PRE, n_messages);
-        n = lws_write(socket->wsi, data + LWS_PRE, size, binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT);
-        if (scratch->allocated > SCRATCH_KEEP)
-                buffer_done(scratch);
-        return n < (int) size ? -EPIPE : 0;
-}
+/* --- closing --- */
 
 /* Begins libwebsockets' closing handshake. Not by answering -1 from the callback: Debian's build is a debug
  * build, which then closes twice to see whether it can, and so ends the connection before the close frame is
@@ -233,27 +118,11 @@ static void websocket_send_close(WebSocket *socket) {
         lws_set_timeout(socket->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
 }
 
-/* Writes until the kernel takes no more: what libwebsockets keeps then is the rest of one frame. */
-static int websocket_write_queue(WebSocket *socket) {
-        WebServer *server = websocket_server(socket);
-
-        while (!STAILQ_EMPTY(&socket->queue) && !lws_partial_buffered(socket->wsi)) {
-                int r = websocket_write_frame(socket);
-                if (r < 0)
-                        return r;
-                if (STAILQ_EMPTY(&socket->queue) && !socket->closing && server->handlers.on_drained)
-                        server->handlers.on_drained(socket, server->userdata);
-        }
-        if (!STAILQ_EMPTY(&socket->queue))
-                lws_callback_on_writable(socket->wsi);
-        return 0;
-}
-
 /* The socket takes data again, or is to be closed. */
 static int websocket_writable(WebSocket *socket) {
         if (websocket_write_queue(socket) < 0)
                 return -1;
-        if (!STAILQ_EMPTY(&socket->queue) || socket->close_code == 0 || socket->dropping)
+        if (!websocket_queue_is_empty(socket) || socket->close_code == 0 || socket->dropping)
                 return 0;
         if (lws_partial_buffered(socket->wsi)) /* the rest of the last frame first */
                 lws_callback_on_writable(socket->wsi);
@@ -262,61 +131,22 @@ static int websocket_writable(WebSocket *socket) {
         return 0;
 }
 
-/* Writes at once, without having the loop ask the kernel whether the socket takes data: it nearly always
- * does, and asking costs four epoll_ctl() a time. */
-bool websocket_flush(WebLoop *loop) {
-        WebSocket *socket;
-        bool more = false;
-
-        for (unsigned i = 0; i < FLUSHES_PER_TURN && (socket = TAILQ_FIRST(&loop->waiting)); i++) {
-                websocket_set_waiting(socket, false);
-                /* on_drained may have armed event sources, which this turn has looked at already. */
-                more = more || websocket_server(socket)->handlers.on_drained;
-                if (websocket_write_queue(socket) >= 0)
-                        continue;
-                socket->closing = true;
-                websocket_clear_queue(socket);
-                websocket_close_by_timer(socket, LWS_TO_KILL_ASYNC);
-        }
-        return more || !TAILQ_EMPTY(&loop->waiting);
-}
-
-int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
-        Queued *last;
-        size_t size;
-
-        if (!socket->open || socket->closing)
-                return -ENOTCONN;
-        size = message->size + QUEUED_OVERHEAD;
-        if (socket->queued + size > websocket_server(socket)->limits.max_queue) {
-                socket->closing = socket->slow = true;
-                websocket_clear_queue(socket);
-                websocket_close_by_timer(socket, LWS_TO_KILL_ASYNC);
-                return -ENOBUFS;
-        }
-        last = new0(Queued, 1);
-        if (!last)
-                return -ENOMEM;
-        last->message = bytes_ref(message);
-        last->binary = binary;
-        STAILQ_INSERT_TAIL(&socket->queue, last, entry);
-        socket->queued += size;
-        websocket_set_waiting(socket, true);
-        return 0;
-}
-
-size_t websocket_queued(const WebSocket *socket) {
-        return socket->queued;
-}
-
 void websocket_close(WebSocket *socket, unsigned code, const char *reason) {
         if (!socket->open || socket->closing)
                 return;
+        websocket_pause_reading(socket, false); /* the peer's answer is to be read */
         socket->closing = true;
         socket->close_code = (uint16_t) code;
         socket->close_reason = reason ? strndup(reason, 123) : NULL;
         lws_callback_on_writable(socket->wsi);
         websocket_close_by_timer(socket, CLOSE_TIMEOUT_SEC);
+}
+
+void websocket_pause_reading(WebSocket *socket, bool paused) {
+        if (!socket->open || socket->closing || socket->paused == paused)
+                return;
+        socket->paused = paused;
+        lws_rx_flow_control(socket->wsi, !paused);
 }
 
 const char *websocket_address(const WebSocket *socket) {

@@ -195,6 +195,64 @@ static void test_slow_reader(void **state) {
         fixture_free(f);
 }
 
+/* What the client has asked for may be longer than max_queue, and keeps its order with what is pushed meanwhile. */
+static void test_replies_are_not_slowness(void **state) {
+        Fixture *f = fixture_start();
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        Seen seen;
+
+        client_text(fd, "replies");
+        assert_int_equal(WAIT_SEEN(f, n_messages, 1), 1);
+        /* Nothing is read meanwhile: this is taken when all replies are gone. */
+        client_text(fd, "drained?");
+        for (unsigned i = 0; i < FIXTURE_REPLIES; i++) {
+                assert_true(client_read_frame(fd, frame));
+                assert_int_equal(frame->size, FIXTURE_REPLY_SIZE);
+        }
+        assert_true(client_read_frame(fd, frame));
+        assert_string_equal(frame->data, "yes");
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_closes, 0);
+        assert_int_equal(seen.n_drained, 1);
+        fixture_free(f);
+}
+
+/* Who takes nothing is closed, long before his queue is full; who takes a little is not. */
+static void test_stalled_reader(void **state) {
+        WebLimits limits = fixture_limits;
+        _cleanup_close_ int stalled = -EBADF, paused = -EBADF, other = -EBADF;
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        Fixture *f;
+        Seen seen;
+
+        limits.max_queue = 32 * 1024 * 1024;
+        limits.stall_timeout_usec = 500 * USEC_PER_MSEC;
+        f = fixture_new(&limits);
+        stalled = client_websocket(f);
+        paused = client_websocket(f);
+        other = client_websocket(f);
+        client_text(stalled, "hold");
+        client_text(paused, "replies"); /* and its reading is paused */
+        client_text(other, "hold");
+        for (;;) {
+                fixture_seen(f, &seen);
+                if (seen.n_closes >= 2)
+                        break;
+                for (unsigned i = 0; i < 25; i++)
+                        assert_true(client_read_frame(other, frame));
+                usleep(2000);
+        }
+        assert_int_equal(seen.n_closes, 2);
+        assert_int_equal(seen.n_slow, 2);
+        client_text(other, "unharmed");
+        do
+                assert_true(client_read_frame(other, frame));
+        while (*frame->data == 'f');
+        assert_string_equal(frame->data, "unharmed");
+        fixture_free(f);
+}
+
 static void test_upgrade_refused(void **state) {
         Fixture *f = fixture_start();
         static const struct {
@@ -553,6 +611,8 @@ int main(void) {
                 cmocka_unit_test(test_close_that_is_not_answered),
                 cmocka_unit_test(test_close_behind_a_stalled_queue),
                 cmocka_unit_test(test_slow_reader),
+                cmocka_unit_test(test_replies_are_not_slowness),
+                cmocka_unit_test(test_stalled_reader),
                 cmocka_unit_test(test_upgrade_refused),
                 cmocka_unit_test(test_subprotocol),
                 cmocka_unit_test(test_slow_handshake),

@@ -41,6 +41,7 @@ const WebLimits fixture_limits = {
         .max_headers = 8192,
         .max_message = 65536,
         .max_queue = 100000,
+        .stall_timeout_usec = 30 * USEC_PER_SEC,
         .request_timeout_usec = 30 * USEC_PER_SEC,
 };
 
@@ -161,6 +162,19 @@ static void flood(WebSocket *socket, size_t size) {
                 ;
 }
 
+/* More than the kernel's buffers take, and far more than max_queue; no command is taken until that is gone. */
+static void reply_at_length(WebSocket *socket) {
+        _cleanup_(bytes_unrefp) Bytes *bytes = bytes_new(FIXTURE_REPLY_SIZE);
+
+        memset(bytes->data, 'r', bytes->size);
+        for (unsigned i = 0; i < FIXTURE_REPLIES; i++)
+                assert_se(websocket_reply(socket, bytes, false) == 0);
+        assert_se(websocket_queued(socket) == 0);
+        assert_se(websocket_queued_replies(socket) >= (size_t) FIXTURE_REPLIES * FIXTURE_REPLY_SIZE);
+        websocket_pause_reading(socket, true);
+        assert_se(websocket_notify_drained(socket));
+}
+
 static bool is(const char *data, size_t size, const char *s) {
         return size == strlen(s) && memcmp(data, s, size) == 0;
 }
@@ -190,7 +204,14 @@ static void on_message(WebSocket *socket, const char *data, size_t size, bool bi
         else if (is(data, size, "stall")) {
                 flood(socket, f->limits.max_queue * 9 / 10);
                 websocket_close(socket, 3500, NULL);
-        } else if (is(data, size, "clock"))
+        } else if (is(data, size, "hold"))
+                flood(socket, f->limits.max_queue * 9 / 10);
+        else if (is(data, size, "replies"))
+                reply_at_length(socket);
+        else if (is(data, size, "drained?"))
+                send_copy(
+                        socket, f->seen.n_drained > 0 ? "yes" : "no", f->seen.n_drained > 0 ? 3 : 2, false);
+        else if (is(data, size, "clock"))
                 send_clock(f, socket);
         else if (is(data, size, "several")) {
                 send_copy(socket, "one", 3, false);
@@ -199,17 +220,23 @@ static void on_message(WebSocket *socket, const char *data, size_t size, bool bi
                 send_copy(socket, "\1", 1, true);
                 send_copy(socket, "\2", 1, true);
                 send_copy(socket, "too long", 8, false);
+                assert_se(websocket_notify_drained(socket));
         } else if (is(data, size, "close")) {
                 send_copy(socket, "last words", 10, false);
                 websocket_close(socket, 3501, "bad request");
                 websocket_close(socket, 3502, "the first counts");
                 send_copy(socket, "too late", 8, false);
-        } else
+        } else {
                 send_copy(socket, data, size, binary);
+                assert_se(websocket_notify_drained(socket));
+        }
 }
 
 static void on_drained(WebSocket *socket, void *userdata) {
         Fixture *f = userdata;
+
+        assert_se(websocket_queued_replies(socket) == 0 && !websocket_notify_drained(socket));
+        websocket_pause_reading(socket, false);
         pthread_mutex_lock(&f->lock);
         f->seen.n_drained++;
         seen_change(f);

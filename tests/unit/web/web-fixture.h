@@ -8,6 +8,10 @@
 
 #include "web/web.h"
 
+/* What the message "replies" is answered with. */
+#define FIXTURE_REPLIES 600U
+#define FIXTURE_REPLY_SIZE 60000U
+
 typedef struct Fixture Fixture;
 
 /* What most tests want; the other with a request time-out of 300 ms. */
