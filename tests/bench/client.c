@@ -52,17 +52,89 @@ static int read_to_end(int fd, Buffer *in) {
         }
 }
 
+int connect_from(const struct sockaddr_in *address, uint32_t source) {
+        static const int one = 1;
+        struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        if (fd < 0)
+                return -errno;
+        if (source > 0) {
+                /* The port is chosen when it connects, so that one port serves many addresses. */
+                (void) setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+                if (bind(fd, (const struct sockaddr *) &from, sizeof(from)) < 0)
+                        return -errno;
+        }
+        if (connect(fd, (const struct sockaddr *) address, sizeof(*address)) < 0)
+                return -errno;
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        return TAKE_FD(fd);
+}
+
+/* A chunked body becomes a plain one, in its place. */
+static int join_chunks(char *body) {
+        char *to = body;
+
+        for (char *from = body;;) {
+                char *end;
+                size_t size = strtoul(from, &end, 16);
+                if (end == from || !(from = strstr(end, "\r\n")) || strlen(from + 2) < size)
+                        return -EBADMSG;
+                memmove(to, from + 2, size);
+                to += size;
+                if (size == 0)
+                        break;
+                from += 2 + size;
+                if (!(from = startswith(from, "\r\n") ? from + 2 : NULL))
+                        return -EBADMSG;
+        }
+        *to = 0;
+        return 0;
+}
+
 int rest_call(const struct sockaddr_in *api, const char *verb, const char *path, const char *token,
         json_t *body, json_t **ret) {
-        _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        return rest_call_from(api, 0, verb, path, token, body, ret);
+}
+
+int rest_read(const struct sockaddr_in *api, uint32_t source, const char *path, const char *token,
+        char **ret, size_t *ret_size) {
+        _cleanup_close_ int fd = connect_from(api, source);
+        _cleanup_free_ char *request = format_string("GET %s HTTP/1.1\r\nHost: localhost\r\n"
+                                                     "Connection: close\r\nAuthorization: Bearer %s\r\n\r\n",
+                path, token);
+        _cleanup_buffer_ Buffer in = {.limit = 32U << 20};
+        unsigned status;
+
+        if (fd < 0)
+                return fd;
+        if (!request)
+                return -ENOMEM;
+        int r = write_all(fd, request, strlen(request));
+        if (r >= 0)
+                r = read_to_end(fd, &in);
+        if (r >= 0)
+                r = buffer_append(&in, "", 1);
+        if (r < 0)
+                return r;
+        if (sscanf((char *) in.data, "HTTP/1.1 %u", &status) != 1)
+                return -EBADMSG;
+        *ret_size = in.size - 1;
+        *ret = (char *) TAKE_PTR(in.data);
+        return (int) status;
+}
+
+int rest_call_from(const struct sockaddr_in *api, uint32_t source, const char *verb, const char *path,
+        const char *token, json_t *body, json_t **ret) {
+        _cleanup_close_ int fd = connect_from(api, source);
         _cleanup_free_ char *text = body ? json_dumps(body, JSON_COMPACT) : strdup("");
         _cleanup_free_ char *request = NULL;
-        _cleanup_buffer_ Buffer in = {.limit = 4U << 20};
+        _cleanup_buffer_ Buffer in = {.limit = 32U << 20};
         unsigned status;
 
         json_decref(body);
-        if (fd < 0 || connect(fd, (const struct sockaddr *) api, sizeof(*api)) < 0)
-                return -errno;
+        if (fd < 0)
+                return fd;
         request = format_string("%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s%s%s"
                                 "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
                 verb, path, token ? "Authorization: Bearer " : "", token ?: "", token ? "\r\n" : "",
@@ -79,23 +151,32 @@ int rest_call(const struct sockaddr_in *api, const char *verb, const char *path,
         if (sscanf((char *) in.data, "HTTP/1.1 %u", &status) != 1)
                 return -EBADMSG;
         if (ret) {
-                const char *content = strstr((char *) in.data, "\r\n\r\n");
-                *ret = content ? json_loads(content + 4, 0, NULL) : NULL;
+                char *content = strstr((char *) in.data, "\r\n\r\n");
+                if (content) {
+                        *content = 0;
+                        content += 4;
+                        if (strcasestr((char *) in.data, "\nTransfer-Encoding: chunked") &&
+                                join_chunks(content) < 0)
+                                return -EBADMSG;
+                }
+                *ret = content ? json_loads(content, 0, NULL) : NULL;
         }
         return (int) status;
 }
 
 int client_connect(Client *client, const struct sockaddr_in *address) {
+        return client_connect_from(client, address, 0);
+}
+
+int client_connect_from(Client *client, const struct sockaddr_in *address, uint32_t source) {
         static const char upgrade[] =
                 "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\n"
                 "Upgrade: websocket\r\nConnection: Upgrade\r\n"
                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-        static const int one = 1;
-        _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        _cleanup_close_ int fd = connect_from(address, source);
 
-        if (fd < 0 || connect(fd, (const struct sockaddr *) address, sizeof(*address)) < 0)
-                return -errno;
-        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        if (fd < 0)
+                return fd;
         int r = write_all(fd, upgrade, sizeof(upgrade) - 1);
         if (r < 0)
                 return r;
@@ -109,12 +190,16 @@ int client_send(Client *client, const char *text, size_t size) {
 
         if (size < 126)
                 head[1] = (uint8_t) (0x80 | size);
-        else {
-                assert_se(size <= UINT16_MAX);
+        else if (size <= UINT16_MAX) {
                 head[1] = 0x80 | 126;
                 head[2] = (uint8_t) (size >> 8);
                 head[3] = (uint8_t) size;
                 n = 4;
+        } else {
+                head[1] = 0x80 | 127;
+                for (unsigned i = 0; i < 8; i++)
+                        head[2 + i] = (uint8_t) ((uint64_t) size >> 8 * (7 - i));
+                n = 10;
         }
         /* Masked, as a client must, with the mask 0: the payload goes as it is. */
         memset(head + n, 0, 4);
@@ -187,8 +272,12 @@ static int take_messages(Client *client,
 
         while ((n = find_frame(&client->in, at, &opcode, &payload, &size)) > 0) {
                 at += n;
-                if (opcode == 8)
+                if (opcode == 8) {
+                        if (size >= 2)
+                                client->close_code =
+                                        (uint16_t) ((uint8_t) payload[0] << 8 | (uint8_t) payload[1]);
                         return -ECONNRESET;
+                }
                 if (opcode != 1)
                         continue;
                 for (char *end = payload + size; payload < end;) {
@@ -204,7 +293,7 @@ static int take_messages(Client *client,
 int client_receive(Client *client, void (*line)(Client *client, char *text, size_t size, void *userdata),
         void *userdata) {
         for (;;) {
-                uint8_t *end = buffer_reserve(&client->in, 16384);
+                uint8_t *end = buffer_reserve(&client->in, 16384 + 1); /* who looks at a line may end it */
                 if (!end)
                         return client->in.error;
                 ssize_t n = recv(client->fd, end, 16384, MSG_DONTWAIT);

@@ -18,10 +18,21 @@ int parse_endpoint(const char *text, struct sockaddr_in *ret);
  * ret (the JSON body) may be NULL. */
 int rest_call(const struct sockaddr_in *api, const char *verb, const char *path, const char *token,
         json_t *body, json_t **ret);
+/* The same from that loopback address (in host order, 0: any): so that limits on one address see many. */
+int rest_call_from(const struct sockaddr_in *api, uint32_t source, const char *verb, const char *path,
+        const char *token, json_t *body, json_t **ret);
+
+/* The whole answer to a GET as it came, head and all, NUL behind it; answers as rest_call(). */
+int rest_read(const struct sockaddr_in *api, uint32_t source, const char *path, const char *token,
+        char **ret, size_t *ret_size);
+
+/* A connected socket, without Nagle's delay. */
+int connect_from(const struct sockaddr_in *address, uint32_t source);
 
 typedef struct Client {
         int fd;
         unsigned index;
+        uint16_t close_code; /* of the close frame, when the server has sent one */
         Buffer in, out;
         bool open; /* the upgrade was answered */
         bool wants_write;
@@ -29,6 +40,7 @@ typedef struct Client {
 
 /* Connects and sends the upgrade; the answer is read by client_receive(). */
 int client_connect(Client *client, const struct sockaddr_in *socket);
+int client_connect_from(Client *client, const struct sockaddr_in *socket, uint32_t source);
 /* Queues a text message. */
 int client_send(Client *client, const char *text, size_t size);
 /* Writes what is queued: 0, or 1 if the socket is full. */
