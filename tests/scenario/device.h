@@ -93,7 +93,7 @@ void device_say(Device *device, uint64_t when);
 
 /* Until all are acknowledged and heard by everybody who is connected; what is missing then is lost. */
 bool devices_settle(Device *devices, unsigned n, double seconds);
-/* Messages that the sender's device or, if it is in `devices` next to it, the other's has not heard or seen acknowledged. */
+/* Messages not acknowledged, and messages of a pair that one of its two devices, who is not away, has not heard. */
 uint64_t devices_lost(const Device *devices, unsigned n);
 
 typedef struct DeviceRange {

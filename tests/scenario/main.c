@@ -19,6 +19,9 @@ static const struct {
         {"greedy", scenario_greedy, "one account reads history as fast as it can, beside pairs that talk"},
         {"recovery", scenario_recovery, "devices that come back at once, with messages missed"},
         {"restart", scenario_restart, "group is restarted and killed under clients that talk"},
+        {"conversations", scenario_conversations, "one user in very many conversations"},
+        {"target", scenario_target, "the target is restarted again and again"},
+        {"flood", scenario_flood, "strangers who never sign in"},
 };
 
 static int usage(void) {

@@ -155,3 +155,15 @@ bool roles_are_the_same(void) {
                 }
         return same;
 }
+
+void roles_print_line(void) {
+        if (n_roles == 0)
+                return;
+        printf("    resident, MiB, before/most/after:");
+        for (unsigned i = 0; i < n_roles; i++)
+                printf("%s %.*s %.1f/%.1f/%.1f", i > 0 ? "," : "", (int) strcspn(roles[i].unit + 10, "@."),
+                        roles[i].unit + 10, (double) roles[i].before.rss / 1024,
+                        (double) roles[i].during / 1024,
+                        (double) resident_of(role_pid(roles[i].unit)) / 1024);
+        printf("\n");
+}

@@ -15,6 +15,8 @@ void roles_begin(void);
 void roles_end_of_during(void);
 /* Prints before, during (most) and after (now). */
 void roles_print(void);
+/* The same in one line, resident memory alone. */
+void roles_print_line(void);
 /* Is each the process it was at roles_begin()? Prints those which are not. */
 bool roles_are_the_same(void);
 

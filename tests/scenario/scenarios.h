@@ -9,3 +9,6 @@
 bool scenario_greedy(void);
 bool scenario_recovery(void);
 bool scenario_restart(void);
+bool scenario_conversations(void);
+bool scenario_target(void);
+bool scenario_flood(void);

@@ -12,7 +12,7 @@
 #include "util/string-util.h"
 #include "util/time-util.h"
 
-#define N_THREADS 8U
+#define N_THREADS 32U /* what they wait for is fsync, which they share */
 #define SET_UP_LIMITS "/etc/stonechat/stonechat.conf.d/95-set-up.conf"
 #define MAX_TICKS 4U
 
