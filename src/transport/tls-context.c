@@ -106,20 +106,43 @@ static int use_ca(SSL_CTX *openssl, const char *text, const char **ret_problem) 
         return 0;
 }
 
-static int set_up(SSL_CTX *openssl, const TlsConfig *config, const char **ret_problem) {
-        static const unsigned char session_context[] = "stonechat";
+static int choose_protocol(_unused_ SSL *ssl, const unsigned char **ret, unsigned char *ret_size,
+        const unsigned char *offered, unsigned size, void *userdata) {
+        const TlsContext *context = userdata;
 
+        return SSL_select_next_proto((unsigned char **) ret, ret_size, context->alpn, context->alpn[0] + 1U,
+                       offered, size) == OPENSSL_NPN_NEGOTIATED
+                       ? SSL_TLSEXT_ERR_OK
+                       : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static int use_protocol(TlsContext *context, const char *alpn, const char **ret_problem) {
+        size_t size = strlen(alpn);
+
+        if (size == 0 || size > ALPN_MAX)
+                return problem(ret_problem, "the name of the protocol above TLS is too long");
+        context->alpn[0] = (unsigned char) size;
+        memcpy(context->alpn + 1, alpn, size);
+        if (context->server)
+                SSL_CTX_set_alpn_select_cb(context->openssl, choose_protocol, context);
+        else if (SSL_CTX_set_alpn_protos(context->openssl, context->alpn, (unsigned) size + 1) != 0)
+                return -ENOMEM;
+        return 0;
+}
+
+static int set_up(SSL_CTX *openssl, const TlsConfig *config, const char **ret_problem) {
         if (SSL_CTX_set_min_proto_version(openssl, config->only_tls13 ? TLS1_3_VERSION : TLS1_2_VERSION) !=
                         1 ||
-                SSL_CTX_set_cipher_list(openssl, TLS12_CIPHERS) != 1 ||
-                SSL_CTX_set_session_id_context(openssl, session_context, sizeof(session_context)) != 1)
+                SSL_CTX_set_cipher_list(openssl, TLS12_CIPHERS) != 1)
                 return problem(ret_problem, "the library refuses our versions and ciphers");
-        SSL_CTX_set_options(openssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+        SSL_CTX_set_options(openssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
                                              SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
         /* What is written again after -EAGAIN may have moved, and an idle session keeps no buffers. */
         SSL_CTX_set_mode(openssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                           SSL_MODE_RELEASE_BUFFERS);
+        /* Handshakes are rare and, with elliptic curves, cheap; a ticket would be good for one process only. */
         SSL_CTX_set_session_cache_mode(openssl, SSL_SESS_CACHE_OFF);
+        SSL_CTX_set_num_tickets(openssl, 0);
         SSL_CTX_set_read_ahead(openssl, 1);
         if (config->only_tls13)
                 SSL_CTX_set_default_read_buffer_len(openssl, READ_BUFFER_SIZE);
@@ -160,6 +183,8 @@ int tls_context_new(TlsContext **ret, const TlsConfig *config, const char **ret_
         if (!context->openssl)
                 return -ENOMEM;
         int r = set_up(context->openssl, config, ret_problem);
+        if (r >= 0 && config->alpn)
+                r = use_protocol(context, config->alpn, ret_problem);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(context);
@@ -224,14 +249,18 @@ int tls_error(const SSL *ssl, const char **ret_text) {
                 {SSL_R_NO_PROTOCOLS_AVAILABLE, EPROTONOSUPPORT, "the peer speaks another version of TLS"},
                 {SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, EPROTONOSUPPORT,
                         "the peer speaks another version of TLS"},
+                {SSL_R_NO_APPLICATION_PROTOCOL, EPROTONOSUPPORT,
+                        "the peer wants another protocol above TLS"},
+                {SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL, EPROTONOSUPPORT,
+                        "the peer wants another protocol above TLS"},
                 {SSL_R_NO_SHARED_CIPHER, EPROTONOSUPPORT, "the peer has no cipher in common with us"},
                 {SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE, EPROTONOSUPPORT,
                         "the peer has no cipher in common with us"},
                 /* what is no TLS */
-                {SSL_R_HTTP_REQUEST, EPROTO, "the peer speaks plain text, not TLS"},
-                {SSL_R_HTTPS_PROXY_REQUEST, EPROTO, "the peer speaks plain text, not TLS"},
-                {SSL_R_WRONG_VERSION_NUMBER, EPROTO, "the peer speaks plain text, not TLS"},
-                {SSL_R_PACKET_LENGTH_TOO_LONG, EPROTO, "the peer speaks plain text, not TLS"},
+                {SSL_R_HTTP_REQUEST, EPROTOTYPE, "the peer speaks plain text, not TLS"},
+                {SSL_R_HTTPS_PROXY_REQUEST, EPROTOTYPE, "the peer speaks plain text, not TLS"},
+                {SSL_R_WRONG_VERSION_NUMBER, EPROTOTYPE, "the peer speaks plain text, not TLS"},
+                {SSL_R_PACKET_LENGTH_TOO_LONG, EPROTOTYPE, "the peer speaks plain text, not TLS"},
                 {SSL_R_UNEXPECTED_EOF_WHILE_READING, ECONNRESET, "the connection was cut off"},
         };
         /* The first in the queue is what went wrong deep inside, the last what came of it. */

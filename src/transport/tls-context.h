@@ -7,11 +7,15 @@
 
 #include "transport/transport-internal.h"
 
+#define ALPN_MAX 32U
+
 struct TlsContext {
         TlsContextBase base;
         SSL_CTX *openssl;
         bool server;
         char *peer_name; /* NULL: any */
+        unsigned char
+                alpn[ALPN_MAX + 1]; /* as it stands in a hello: its length before it; 0: nothing is said */
 };
 
 extern const TlsOperations tls_operations;

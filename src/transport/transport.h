@@ -37,6 +37,9 @@ typedef struct TlsConfig {
         /* DNS name or address that must stand in the peer's certificate. NULL: any name will do for a server;
          * a client needs it. */
         const char *peer_name;
+        /* The protocol above, as ALPN names it ("http/1.1"): offered by a client; chosen by a server when it is
+         * offered, and a client that offers others only is refused. NULL: nothing is said. */
+        const char *alpn;
 } TlsConfig;
 
 /* -EINVAL and *ret_problem, a sentence without a full stop (may be NULL): what is wrong with the PEM texts;
@@ -65,8 +68,10 @@ bool transport_is_established(const Transport *transport);
  *      -ECONNRESET       the peer went away without an end; under TLS also a connection cut off
  *      -EKEYREJECTED     a certificate that is not accepted, ours or the peer's: wrong CA, wrong name, none
  *      -EKEYEXPIRED      a certificate that has expired, or is not valid yet
- *      -EPROTONOSUPPORT  no TLS version or cipher in common
- *      -EPROTO           the peer does not speak TLS, or not correctly
+ *      -EPROTONOSUPPORT  no TLS version, cipher or protocol above in common
+ *      -EPROTOTYPE       the peer speaks plain text. A client that speaks HTTP has been sent nothing, so the
+ *                        descriptor is good for a send() of an answer that it understands
+ *      -EPROTO           the peer does not speak TLS correctly
  *
  * and other errors of sockets. All later calls return the same. */
 ssize_t transport_read(Transport *transport, void *buffer, size_t size);

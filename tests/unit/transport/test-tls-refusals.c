@@ -149,6 +149,16 @@ static void test_no_certificate(void **state) {
         expect_refusal(&refusal);
 }
 
+static void test_other_protocol(void **state) {
+        Refusal refusal = good();
+
+        refusal.client.alpn = "h2";
+        refusal.server.alpn = "http/1.1";
+        refusal.client_error = refusal.server_error = -EPROTONOSUPPORT;
+        refusal.client_text = refusal.server_text = "the peer wants another protocol above TLS";
+        expect_refusal(&refusal);
+}
+
 /* --- peers that speak something else --- */
 
 /* What a transport says to bytes of a peer; the peer's end stays open. */
@@ -180,10 +190,26 @@ static void test_plain_text(void **state) {
         _cleanup_(tls_context_unrefp) TlsContext *server = server_context();
         _cleanup_(tls_context_unrefp) TlsContext *client = client_context();
 
-        expect_failure(server, get, sizeof(get) - 1, -EPROTO, plain);
-        expect_failure(server, json, sizeof(json) - 1, -EPROTO, plain);
-        expect_failure(server, frame, sizeof(frame), -EPROTO, plain);
-        expect_failure(client, get, sizeof(get) - 1, -EPROTO, plain);
+        expect_failure(server, get, sizeof(get) - 1, -EPROTOTYPE, plain);
+        expect_failure(server, json, sizeof(json) - 1, -EPROTOTYPE, plain);
+        expect_failure(server, frame, sizeof(frame), -EPROTOTYPE, plain);
+        expect_failure(client, get, sizeof(get) - 1, -EPROTOTYPE, plain);
+}
+
+/* Who speaks HTTP to the port of HTTPS can be told so in his own way. */
+static void test_http(void **state) {
+        static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        _cleanup_(tls_context_unrefp) TlsContext *server = server_context();
+        char heard[8] = "";
+        Pair pair;
+
+        pair_open(&pair, BETWEEN_NOTHING, NULL, server);
+        assert_int_equal(transport_write(pair.client, get, sizeof(get) - 1), sizeof(get) - 1);
+        assert_int_equal(transport_handshake(pair.server), -EPROTOTYPE);
+        assert_int_equal(send(transport_fd(pair.server), "TLS!", 4, MSG_NOSIGNAL), 4);
+        assert_int_equal(transport_read(pair.client, heard, sizeof(heard)), 4);
+        assert_string_equal(heard, "TLS!");
+        pair_close(&pair);
 }
 
 /* A client that speaks nothing newer than TLS 1.1: a hello as one would send it. */
@@ -300,7 +326,9 @@ int main(void) {
                 cmocka_unit_test(test_wrong_name),
                 cmocka_unit_test(test_expired),
                 cmocka_unit_test(test_no_certificate),
+                cmocka_unit_test(test_other_protocol),
                 cmocka_unit_test(test_plain_text),
+                cmocka_unit_test(test_http),
                 cmocka_unit_test(test_old_version),
                 cmocka_unit_test(test_tls12_between_hosts),
                 cmocka_unit_test(test_truncated_handshake),

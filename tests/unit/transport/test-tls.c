@@ -217,11 +217,12 @@ static void test_cut_off(void **state) {
 static void test_without_client_certificate(void **state) {
         _cleanup_(tls_context_unrefp) TlsContext *server = make_context(&(TlsConfig){.server = true,
                 .certificate = certificates.server.certificate,
-                .key = certificates.server.key});
+                .key = certificates.server.key,
+                .alpn = "http/1.1"});
         _cleanup_(tls_context_unrefp) TlsContext *by_name =
                 make_context(&(TlsConfig){.ca = certificates.ca.certificate, .peer_name = "server.test"});
-        _cleanup_(tls_context_unrefp) TlsContext *by_address =
-                make_context(&(TlsConfig){.ca = certificates.ca.certificate, .peer_name = "127.0.0.1"});
+        _cleanup_(tls_context_unrefp) TlsContext *by_address = make_context(&(TlsConfig){
+                .ca = certificates.ca.certificate, .peer_name = "127.0.0.1", .alpn = "http/1.1"});
         TlsContext *clients[] = {by_name, by_address};
         int client_result, server_result;
         Pair pair;
