@@ -256,7 +256,7 @@ static void test_truncated_handshake(void **state) {
         pair_open(&pair, BETWEEN_HANDS, client_tls, server_tls);
         shake_hands(&pair, 1, &client, &server);
         assert_int_equal(server, 0);
-        size_t total = pair.to_server;
+        size_t total = pair.to_server - 8; /* signatures differ by some bytes */
         pair_close(&pair);
         assert_true(total > 100);
         for (size_t end = 0; end < total; end += end < 16 || end + 16 > total ? 1 : 37) {
