@@ -17,19 +17,11 @@ typedef struct ApiRole {
         Health *health;
         Rest *rest;
         WebServer *web;
-        bool draining;
         char status[128];
 } ApiRole;
 
 static void on_changed(Api *api) {
         role_process_changed(((ApiRole *) api)->process);
-}
-
-static void on_idle(void *userdata) {
-        ApiRole *role = userdata;
-
-        if (role->draining)
-                role_process_stopped(role->process);
 }
 
 /* --- start --- */
@@ -105,7 +97,7 @@ static int start(ApiRole *role) {
         r = health_new(&role->health, api);
         if (r < 0)
                 return log_oom();
-        r = rest_new(&role->rest, api, role->health, on_idle, role);
+        r = rest_new(&role->rest, api, role->health);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up REST: %m");
         return listen_http(role);
@@ -198,11 +190,13 @@ size_t api_statistics(BusStatistic *ret, size_t max, void *userdata) {
         return n;
 }
 
+static void on_drained(void *userdata) {
+        role_process_stopped(((ApiRole *) userdata)->process);
+}
+
+/* Requests that were taken are answered, and the answers written, before the role ends. */
 void api_drain(void *userdata) {
         ApiRole *role = userdata;
 
-        role->draining = true;
-        web_server_stop_accepting(role->web);
-        if (rest_n_active(role->rest) == 0)
-                role_process_stopped(role->process);
+        web_server_drain(role->web, on_drained, role);
 }

@@ -20,7 +20,7 @@ static const struct {
         [HTTP_IF_NONE_MATCH] = {"if-none-match", false},
         [HTTP_ORIGIN] = {"origin", true},
         [HTTP_TRACEPARENT] = {"traceparent", false},
-        [HTTP_TRANSFER_ENCODING] = {"transfer-encoding", false},
+        [HTTP_TRANSFER_ENCODING] = {"transfer-encoding", true},
         [HTTP_USER_AGENT] = {"user-agent", false},
         [HTTP_WEBSOCKET_KEY] = {"sec-websocket-key", true},
         [HTTP_WEBSOCKET_PROTOCOL] = {"sec-websocket-protocol", false},
@@ -31,7 +31,7 @@ static const struct {
 
 /* What is learned from headers whose value is a list of words, over all their lines. */
 typedef struct Words {
-        bool close, keep_alive, upgrade, websocket;
+        bool close, upgrade, websocket, unknown_expectation;
 } Words;
 
 int http_header_from_name(const char *name) {
@@ -39,35 +39,6 @@ int http_header_from_name(const char *name) {
                 if (streq(known_headers[i].name, name))
                         return i;
         return -1;
-}
-
-static int hex_digit(char c) {
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        c |= 0x20;
-        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-int http_percent_decode(char *s, bool plus) {
-        char *out = s;
-
-        for (const char *in = s; *in; in++) {
-                int c = (unsigned char) *in;
-
-                if (c == '%') {
-                        int high = hex_digit(in[1]), low = high < 0 ? -1 : hex_digit(in[2]);
-                        if (low < 0)
-                                return -EINVAL;
-                        c = high << 4 | low;
-                        in += 2;
-                } else if (c == '+' && plus)
-                        c = ' ';
-                if (c < 0x20 || c == 0x7f)
-                        return -EINVAL;
-                *out++ = (char) c;
-        }
-        *out = '\0';
-        return utf8_is_valid(s, (size_t) (out - s)) ? (int) (out - s) : -EINVAL;
 }
 
 /* tchar of RFC 9110 section 5.6.2 */
@@ -116,33 +87,42 @@ static int find_end(HttpHead *head, const char *data, size_t size, size_t max, S
         return head->size > 0;
 }
 
-/* No segment may be "." or "..", so that what uses the path need not check for them. */
-static bool path_has_dots(const char *path) {
-        for (const char *s = path; s; s = strchr(s, '/')) {
-                if (*s == '/')
-                        s++;
-                size_t n = strcspn(s, "/");
-                if ((n == 1 || n == 2) && strspn(s, ".") >= n)
+/* What a handler may be asked for. CONNECT and TRACE are none of these. */
+static bool verb_is_known(const char *verb) {
+        static const char *const verbs[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+
+        FOREACH_ARRAY(known, verbs, ELEMENTSOF(verbs))
+                if (streq(*known, verb))
                         return true;
-        }
         return false;
 }
 
-static int parse_target(HttpHead *head, char *data, char *target) {
-        char *query = strchr(target, '?');
-
-        for (const char *s = target; *s; s++)
-                if ((unsigned char) *s <= 0x20 || (unsigned char) *s >= 0x7f || *s == '#')
-                        return -EBADMSG;
-        if (query) {
-                *query++ = '\0';
-                head->query = (uint32_t) (query - data);
-        }
-        head->path = (uint32_t) (target - data);
-        if (streq(target, "*"))
-                return streq(data + head->verb, "OPTIONS") ? 0 : -EBADMSG;
-        if (*target != '/' || http_percent_decode(target, false) < 0 || path_has_dots(target))
+/* RFC 9110 section 2.5: a higher minor version is served as the highest that is known. */
+static int parse_version(HttpHead *head, const char *version, Sc__ErrorCode *ret_error) {
+        if (strlen(version) != 8 || !startswith(version, "HTTP/") || !isdigit((unsigned char) version[5]) ||
+                version[6] != '.' || !isdigit((unsigned char) version[7]))
                 return -EBADMSG;
+        if (version[5] != '1') {
+                *ret_error = SC__ERROR_CODE__ERROR_HTTP_VERSION_NOT_SUPPORTED;
+                return -EBADMSG;
+        }
+        head->http_1_1 = version[7] != '0';
+        return 0;
+}
+
+static int parse_target(HttpHead *head, char *data, char *target, Sc__ErrorCode *ret_error) {
+        HttpTarget parts;
+
+        if (strlen(target) > HTTP_TARGET_MAX) {
+                *ret_error = SC__ERROR_CODE__ERROR_URI_TOO_LONG;
+                return -EBADMSG;
+        }
+        int r = http_target_parse(target, data + head->verb, &parts);
+        if (r < 0)
+                return r;
+        head->path = (uint32_t) (parts.path - data);
+        head->query = parts.query ? (uint32_t) (parts.query - data) : 0;
+        head->authority = parts.authority ? (uint32_t) (parts.authority - data) : 0;
         return 0;
 }
 
@@ -154,15 +134,15 @@ static int parse_request_line(HttpHead *head, char *data, char *line, Sc__ErrorC
                 return -EBADMSG;
         *target++ = '\0';
         *version++ = '\0';
-        if (!streq(version, "HTTP/1.1") && !streq(version, "HTTP/1.0"))
-                return -EBADMSG;
-        head->keep_alive = version[7] == '1';
+        int r = parse_version(head, version, ret_error);
+        if (r < 0)
+                return r;
         head->verb = (uint32_t) (line - data);
-        if (strlen(target) > HTTP_TARGET_MAX) {
-                *ret_error = SC__ERROR_CODE__ERROR_URI_TOO_LONG;
+        if (!verb_is_known(line)) {
+                *ret_error = SC__ERROR_CODE__ERROR_NOT_IMPLEMENTED;
                 return -EBADMSG;
         }
-        return parse_target(head, data, target);
+        return parse_target(head, data, target, ret_error);
 }
 
 static bool value_is_valid(const char *value, size_t size) {
@@ -188,7 +168,6 @@ static void parse_words(const char *name, const char *value, Words *words) {
                         words->websocket |= word_is(value, n, "websocket");
                 else {
                         words->close |= word_is(value, n, "close");
-                        words->keep_alive |= word_is(value, n, "keep-alive");
                         words->upgrade |= word_is(value, n, "upgrade");
                 }
                 value += n;
@@ -219,8 +198,9 @@ static int parse_header(HttpHead *head, char *data, char *line, size_t size, Wor
                 parse_words(name, value, words);
         else if (streq(name, "expect")) {
                 if (strcasecmp(value, "100-continue") != 0)
-                        return -EBADMSG;
-                head->expect_continue = true;
+                        words->unknown_expectation = true;
+                else
+                        head->expect_continue = true;
         } else if ((id = http_header_from_name(name)) >= 0) {
                 if (head->headers[id] > 0 && known_headers[id].once)
                         return -EBADMSG;
@@ -229,28 +209,61 @@ static int parse_header(HttpHead *head, char *data, char *line, size_t size, Wor
         return 0;
 }
 
+/* Only "chunked" is understood (RFC 9112 sections 6.1 and 6.3). */
+static int check_transfer_encoding(HttpHead *head, const char *value, Sc__ErrorCode *ret_error) {
+        const char *last = strrchr(value, ',');
+
+        /* With both, or from HTTP/1.0, it is not clear where the body ends. */
+        if (!head->http_1_1 || head->headers[HTTP_CONTENT_LENGTH] > 0)
+                return -EBADMSG;
+        head->chunked = strcasecmp(value, "chunked") == 0;
+        if (head->chunked)
+                return 0;
+        if (last && strcasecmp(last + 1 + strspn(last + 1, " \t"), "chunked") == 0 &&
+                !strcasestr(value, "chunked,") && !strcasestr(value, "chunked "))
+                *ret_error = SC__ERROR_CODE__ERROR_NOT_IMPLEMENTED;
+        return -EBADMSG;
+}
+
+static int check_content_length(HttpHead *head, const char *value) {
+        size_t n = strspn(value, "0123456789");
+
+        if (n == 0 || n > 18 || value[n])
+                return -EBADMSG;
+        head->content_length = strtoull(value, NULL, 10);
+        return 0;
+}
+
+/* The host that is meant is that of an absolute target (RFC 9112 section 3.2.2), but the header has to be
+ * there and valid all the same. */
+static int check_host(HttpHead *head, const char *data) {
+        uint32_t host = head->headers[HTTP_HOST];
+
+        if (host == 0 ? head->http_1_1 : !http_authority_is_valid(data + host))
+                return -EBADMSG;
+        if (head->authority > 0)
+                head->headers[HTTP_HOST] = head->authority;
+        return 0;
+}
+
 /* What the headers mean together. */
 static int check_headers(HttpHead *head, const char *data, const Words *words, Sc__ErrorCode *ret_error) {
-        const char *length = data + head->headers[HTTP_CONTENT_LENGTH];
-        const char *host = data + head->headers[HTTP_HOST];
+        int r = check_host(head, data);
 
-        if (head->headers[HTTP_HOST] > 0 ? !*host || strpbrk(host, " \t/\\@?#,") : head->keep_alive)
-                return -EBADMSG;
-        if (head->headers[HTTP_TRANSFER_ENCODING] > 0) {
-                if (head->headers[HTTP_CONTENT_LENGTH] == 0)
-                        *ret_error = SC__ERROR_CODE__ERROR_LENGTH_REQUIRED;
+        if (r >= 0 && head->headers[HTTP_TRANSFER_ENCODING] > 0)
+                r = check_transfer_encoding(head, data + head->headers[HTTP_TRANSFER_ENCODING], ret_error);
+        if (r >= 0 && head->headers[HTTP_CONTENT_LENGTH] > 0)
+                r = check_content_length(head, data + head->headers[HTTP_CONTENT_LENGTH]);
+        if (r < 0)
+                return r;
+        if (words->unknown_expectation && head->http_1_1) {
+                *ret_error = SC__ERROR_CODE__ERROR_EXPECTATION_FAILED;
                 return -EBADMSG;
         }
-        if (head->headers[HTTP_CONTENT_LENGTH] > 0) {
-                size_t n = strspn(length, "0123456789");
-                if (n == 0 || n > 18 || length[n])
-                        return -EBADMSG;
-                head->content_length = strtoull(length, NULL, 10);
-        }
-
-        head->upgrade_websocket = words->upgrade && words->websocket && head->keep_alive;
+        head->expect_continue = head->expect_continue && head->http_1_1;
+        head->upgrade_websocket = words->upgrade && words->websocket && head->http_1_1;
         /* HTTP/1.0 is answered and closed, whatever it asks for. */
-        head->keep_alive = head->keep_alive && !words->close;
+        head->keep_alive = head->http_1_1 && !words->close;
         return 0;
 }
 

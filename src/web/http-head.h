@@ -10,6 +10,7 @@
 
 #include "proto/schema.h"
 #include "util/macro.h"
+#include "web/http-target.h"
 
 /* Bytes of a request target: OWASP ASVS asks for a limit; common servers have 2 to 8 KiB. */
 #define HTTP_TARGET_MAX 4096U
@@ -44,10 +45,11 @@ typedef enum HttpHeaderId {
  * between calls; what they point to is NUL-terminated in place. 0: absent. */
 typedef struct HttpHead {
         uint32_t size; /* with the empty line */
-        uint32_t verb, path, query; /* path percent-decoded; query as it came, without '?' */
+        uint32_t verb, path, query; /* as in HttpTarget */
+        uint32_t authority; /* of an absolute target, and then it stands as HTTP_HOST, too; 0: of another */
         uint32_t headers[_HTTP_HEADER_ID_MAX];
         uint64_t content_length;
-        bool keep_alive, upgrade_websocket, expect_continue;
+        bool http_1_1, chunked, keep_alive, upgrade_websocket, expect_continue;
 
         /* the search for the end */
         uint32_t begin, headers_begin, line, scanned;
@@ -60,7 +62,3 @@ int http_head_parse(HttpHead *head, char *data, size_t size, size_t max, Sc__Err
 
 /* Its id, or -1 for one that is not kept. */
 int http_header_from_name(const char *name);
-
-/* Decodes %XX in place (and '+' to a space, as in queries): the new length, or -EINVAL for a bad escape, a
- * control character or what is not UTF-8 afterwards. s is NUL-terminated before and after. */
-int http_percent_decode(char *s, bool plus);

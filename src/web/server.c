@@ -194,6 +194,7 @@ WebServer *web_server_free(WebServer *server) {
 
         if (!server)
                 return NULL;
+        server->drained = NULL;
         web_server_stop_accepting(server);
         while ((request = LIST_FIRST(&server->requests)))
                 http_connection_free(request);
@@ -232,6 +233,27 @@ void web_server_stop_accepting(WebServer *server) {
                 safe_close(listener->fd);
                 free(listener);
         }
+}
+
+void web_server_check_drained(WebServer *server) {
+        void (*drained)(void *userdata) = server->drained;
+
+        if (!drained || !LIST_EMPTY(&server->requests))
+                return;
+        server->drained = NULL;
+        drained(server->drained_userdata);
+}
+
+void web_server_drain(WebServer *server, void (*drained)(void *userdata), void *userdata) {
+        HttpRequest *request;
+
+        web_server_stop_accepting(server);
+        server->draining = true;
+        server->drained = drained;
+        server->drained_userdata = userdata;
+        for (request = LIST_FIRST(&server->requests); request; request = http_connection_next(request))
+                http_connection_drain(request);
+        web_server_check_drained(server);
 }
 
 void web_server_set_limits(WebServer *server, const WebLimits *limits) {

@@ -3,8 +3,8 @@
 
 /* What the files of this layer share.
  *
- * A connection is accepted and counted in server.c and becomes an HttpRequest (http.c), which reads request
- * after request from it and answers them. An upgrade to WebSocket hands its socket to libwebsockets
+ * A connection is accepted and counted in server.c and becomes an HttpRequest (http.c, http-internal.h), which
+ * reads request after request from it and answers them. An upgrade to WebSocket hands its socket to libwebsockets
  * (websocket.c).
  *
  * Why HTTP itself is not left to libwebsockets: 4.1.6 takes a bare LF, folded headers, "Name :" and
@@ -69,6 +69,9 @@ struct WebServer {
         Address *addresses;
         unsigned n_connections;
         Budget budget; /* of what is not signed in */
+        bool draining;
+        void (*drained)(void *userdata); /* NULL: was called, or nobody asks */
+        void *drained_userdata;
         HttpRequestList requests;
         WebSocketList sockets;
         TAILQ_HEAD(, Stall) stalls; /* WebSockets whose peers take nothing; see websocket-queue.c */
@@ -83,6 +86,8 @@ typedef struct Peer {
 } Peer;
 
 void peer_release(Peer *peer);
+/* To be called when an HTTP connection has ended. */
+void web_server_check_drained(WebServer *server);
 
 /* To be called first in whatever libuv calls and leads to code that uses sd-event's timers. */
 void web_loop_refresh_time(WebLoop *loop);
@@ -92,6 +97,9 @@ void web_loop_refresh_time(WebLoop *loop);
 int http_connection_new(WebServer *server, int fd, Peer *peer);
 /* Calls on_abort if a request waits for its answer. */
 void http_connection_free(HttpRequest *request);
+/* The server drains: ends the connection when there is no request on it, or the response to it is out. */
+void http_connection_drain(HttpRequest *request);
+HttpRequest *http_connection_next(const HttpRequest *request);
 /* Best effort: tells a connection that is not taken why, before the caller closes it. */
 void http_refuse_fd(WebServer *server, int fd, Sc__ErrorCode code);
 

@@ -3,19 +3,24 @@
 
 /* HTTP/1.1 and WebSocket on activated sockets, behind a narrow interface: no other layer sees the libraries.
  *
- * It owns parsing, limits and time-outs; it hands over whole requests and whole messages. HTTP is parsed
- * here, strictly (http-head.h; why not by libwebsockets: web-internal.h); libwebsockets speaks WebSocket.
+ * It owns parsing, limits and time-outs; it hands over whole requests and whole messages, and, to handlers on
+ * fibers that ask for it, bodies of any size as streams. HTTP is parsed here, strictly (http-head.h; why not by libwebsockets: web-internal.h); libwebsockets speaks WebSocket.
  * Deliberately off: permessage-deflate (~90 KB a connection), HTTP/2 (unfixed holes in libwebsockets 4.1.6).
  *
  * Refusals are answered with a body by on_refused, then the connection is closed:
  *   ERROR_MALFORMED_REQUEST   what is not HTTP/1.1, could be read in two ways, or no WebSocket handshake
+ *   ERROR_HTTP_VERSION_NOT_SUPPORTED   HTTP/2.0 and the like in the request line
+ *   ERROR_NOT_IMPLEMENTED     a method that is none of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; a transfer
+ *                             coding besides chunked
+ *   ERROR_EXPECTATION_FAILED  "Expect:" something else than 100-continue
  *   ERROR_URI_TOO_LONG        target beyond 4 KiB
  *   ERROR_HEADERS_TOO_LARGE   line and headers beyond max_headers, or more than 100 headers
- *   ERROR_LENGTH_REQUIRED     a chunked body: bodies come by Content-Length only
- *   ERROR_BODY_TOO_LARGE      beyond max_body, by the announcement
+ *   ERROR_BODY_TOO_LARGE      beyond max_body, by the announcement, or, of a chunked body, when it gets there
  *   ERROR_REQUEST_TIMEOUT     begun, but not there in time; one not begun is closed silently
  *   ERROR_PERMISSION_DENIED   on_upgrade said no
- *   ERROR_OVERLOADED, ERROR_RATE_LIMITED   more than max_connections, max_connections_per_address
+ *   ERROR_OVERLOADED, ERROR_RATE_LIMITED   more than max_connections, max_connections_per_address;
+ *                             ERROR_OVERLOADED also: not complete, and room is needed for others (max_pending)
+ *   ERROR_UNAVAILABLE         the server drains, and the request does not become complete
  *
  * Handlers run on the loop; they may answer, send and close at once, but not free the server. */
 
@@ -27,7 +32,7 @@
 #include "web/loop.h"
 
 typedef struct WebServer WebServer;
-typedef struct HttpRequest HttpRequest; /* lives until answered, or until on_abort */
+typedef struct HttpRequest HttpRequest; /* lives until answered, or until on_abort; see below for streams */
 typedef struct WebSocket WebSocket; /* lives until on_close returns */
 
 typedef struct WebLimits {
@@ -47,10 +52,14 @@ typedef struct WebLimits {
 
 typedef struct WebHandlers {
         /* --- HTTP --- */
-        /* A whole request. Answer now or later by http_respond(). NULL where there are only WebSockets: then
-         * it is refused, at ws_path with ERROR_UPGRADE_REQUIRED. */
+        /* The head of a request has come: true if the handler reads the body as a stream; *max_body, bytes of it,
+         * may be changed. Optional: all come whole. */
+        bool (*on_head)(HttpRequest *request, uint64_t *max_body, void *userdata);
+        /* A whole request, or one whose body will be read as a stream. Answer now or later. NULL where there are
+         * only WebSockets: then it is refused, at ws_path with ERROR_UPGRADE_REQUIRED. */
         void (*on_request)(HttpRequest *request, void *userdata);
-        /* The peer closed its side before the answer, or the server ends: forget the request. */
+        /* The peer closed its side before the answer, or does not take it, or the server ends. Forget the request;
+         * or, if it is held for a stream, cancel the fiber. */
         void (*on_abort)(HttpRequest *request, void *userdata);
         /* Fills in the body of a refusal (a problem document); its content type is
          * application/problem+json. */
@@ -84,6 +93,10 @@ DEFINE_CLEANUP(WebServer *, web_server_free);
 int web_server_listen(WebServer *server, int listen_fd);
 /* Stops accepting, for draining; what is connected goes on. */
 void web_server_stop_accepting(WebServer *server);
+/* Stops accepting and ends the HTTP connections in good order: requests that have begun are read and answered,
+ * with "Connection: close", those without a request are closed. Calls `drained` once, when none is left, perhaps at
+ * once. A peer that takes its response too slowly can hold that up. */
+void web_server_drain(WebServer *server, void (*drained)(void *userdata), void *userdata);
 /* New limits after a reload; they hold for new requests and connections. */
 void web_server_set_limits(WebServer *server, const WebLimits *limits);
 unsigned web_server_n_connections(const WebServer *server);
@@ -96,7 +109,8 @@ void web_server_get_statistics(const WebServer *server, WebStatistics *ret);
 
 /* --- HttpRequest --- */
 const char *http_request_verb(const HttpRequest *request); /* "GET" */
-/* Percent-decoded UTF-8, no query; no segment is "." or "..". "*" for OPTIONS *. */
+/* UTF-8, without the query, percent-decoded but for %2F and %25, which stay: split it at slashes, then give each
+ * segment to http_percent_decode() of http-target.h. No segment is "." or "..". "*" for OPTIONS *. */
 const char *http_request_path(const HttpRequest *request);
 /* Calls back for each parameter of the query, decoded; stops at the first negative result and answers it.
  * -EINVAL for a bad escape. */
@@ -105,6 +119,8 @@ int http_request_query(const HttpRequest *request,
 /* The value of a header (lower-case name, of the list in http-head.c), or NULL. */
 const char *http_request_header(const HttpRequest *request, const char *name);
 const char *http_request_body(const HttpRequest *request, size_t *ret_size);
+/* The body has been read and is not needed any more. */
+void http_request_free_body(HttpRequest *request);
 /* The peer's address, without port. */
 const char *http_request_address(const HttpRequest *request);
 void http_request_set_userdata(HttpRequest *request, void *userdata);
@@ -114,10 +130,44 @@ typedef struct HttpHeader {
         const char *name, *value;
 } HttpHeader;
 
-/* Answers and ends the request. headers: n of them, besides Content-Type and Content-Length. Body is
- * copied. */
+/* Answers and ends the request. headers: n of them, besides those about the content type and the body's length.
+ * The body is copied. */
 void http_respond(HttpRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
         size_t n_headers, const void *body, size_t size);
+/* The same for a body that outlives the server, and is not copied; and for one that is taken over. */
+void http_respond_static(HttpRequest *request, unsigned status, const char *content_type,
+        const HttpHeader *headers, size_t n_headers, const void *body, size_t size);
+void http_respond_buffer(HttpRequest *request, unsigned status, const char *content_type,
+        const HttpHeader *headers, size_t n_headers, Buffer *body);
+
+/* --- streams, for handlers on fibers ---
+ *
+ * A request whose body is read as a stream (on_head), and one whose response has begun by http_response_begin(),
+ * is held: it lives until the handler ends it by http_respond(), http_response_end(), http_request_refuse() or
+ * http_request_abort(). When its connection has ended these do nothing else, and the others answer -ECONNRESET;
+ * on_abort is called all the same, so that the handler can be woken from other waits.
+ *
+ * At most 64 KiB of a body are in memory. The peer's time-out (request_timeout_usec for each 64 KiB) runs only
+ * while we wait for the peer. Check who asks before reading: a stream is not part of max_pending. */
+
+/* Up to `size` bytes of the body, at least one; 0 at its end; -ETIMEDOUT: the peer sends too slowly; -EBADMSG: a
+ * malformed chunk; -EMSGSIZE: too long; -ENOMEM; -ECONNRESET; or what the fiber was cancelled with. May suspend. */
+ssize_t http_request_read(HttpRequest *request, void *data, size_t size);
+/* Refuses with the error that a negative result of http_request_read() stands for, and closes. */
+void http_request_refuse(HttpRequest *request, int r);
+/* Closes the connection; what the peer has of a response shows that it is not whole. */
+void http_request_abort(HttpRequest *request);
+
+#define HTTP_SIZE_UNKNOWN UINT64_MAX
+/* Begins a response whose body of `size` bytes, or HTTP_SIZE_UNKNOWN (it is sent in chunks), comes in pieces. What
+ * was not read of the request's body is dropped. Holds the request, also on failure: -ECONNRESET, -ENOMEM. */
+int http_response_begin(HttpRequest *request, unsigned status, const char *content_type,
+        const HttpHeader *headers, size_t n_headers, uint64_t size);
+/* Writes a piece, no faster than the peer reads. 0, -ECONNRESET, -ENOMEM, or what the fiber was cancelled with. May
+ * suspend. */
+int http_response_write(HttpRequest *request, const void *data, size_t size);
+/* Ends the response; if it is shorter than announced, the connection. */
+void http_response_end(HttpRequest *request);
 
 /* --- WebSocket --- */
 const char *websocket_address(const WebSocket *socket);

@@ -46,8 +46,26 @@ void rest_request_end(RestRequest *request) {
                 rest->n_active--;
         }
         free(request);
-        if (rest && rest->n_active == 0 && rest->idle)
-                rest->idle(rest->userdata);
+}
+
+/* The headers of every answer, and those of this one. */
+static void begin_answer(RestRequest *request, unsigned status,
+        char traceparent[static TRACEPARENT_TEXT_SIZE], const HttpHeader *headers, size_t n_headers,
+        HeaderList *ret) {
+        trace_format(&request->trace, traceparent);
+        add_header(ret, "traceparent", traceparent);
+        add_header(ret, "cache-control", "no-store");
+        add_header(ret, "x-content-type-options", "nosniff");
+        add_cors_headers(ret, request);
+        FOREACH_ARRAY(header, headers, n_headers)
+                add_header(ret, header->name, header->value);
+        if (status >= 500)
+                request->rest->n_failed++;
+        http_request_set_userdata(request->http, NULL);
+}
+
+static bool can_answer(const RestRequest *request) {
+        return request->http && request->rest;
 }
 
 void rest_answer(RestRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
@@ -55,19 +73,36 @@ void rest_answer(RestRequest *request, unsigned status, const char *content_type
         char traceparent[TRACEPARENT_TEXT_SIZE];
         HeaderList list = {};
 
-        if (request->http && request->rest) {
-                trace_format(&request->trace, traceparent);
-                add_header(&list, "traceparent", traceparent);
-                add_header(&list, "cache-control", "no-store");
-                add_header(&list, "x-content-type-options", "nosniff");
-                add_cors_headers(&list, request);
-                FOREACH_ARRAY(header, headers, n_headers)
-                        add_header(&list, header->name, header->value);
-                if (status >= 500)
-                        request->rest->n_failed++;
-                HttpRequest *http = TAKE_PTR(request->http);
-                http_request_set_userdata(http, NULL);
-                http_respond(http, status, content_type, list.headers, list.n, body, size);
+        if (can_answer(request)) {
+                begin_answer(request, status, traceparent, headers, n_headers, &list);
+                http_respond(
+                        TAKE_PTR(request->http), status, content_type, list.headers, list.n, body, size);
+        }
+        rest_request_end(request);
+}
+
+void rest_answer_static(RestRequest *request, unsigned status, const char *content_type,
+        const HttpHeader *headers, size_t n_headers, const void *body, size_t size) {
+        char traceparent[TRACEPARENT_TEXT_SIZE];
+        HeaderList list = {};
+
+        if (can_answer(request)) {
+                begin_answer(request, status, traceparent, headers, n_headers, &list);
+                http_respond_static(
+                        TAKE_PTR(request->http), status, content_type, list.headers, list.n, body, size);
+        }
+        rest_request_end(request);
+}
+
+void rest_answer_buffer(RestRequest *request, unsigned status, const char *content_type,
+        const HttpHeader *headers, size_t n_headers, Buffer *body) {
+        char traceparent[TRACEPARENT_TEXT_SIZE];
+        HeaderList list = {};
+
+        if (can_answer(request)) {
+                begin_answer(request, status, traceparent, headers, n_headers, &list);
+                http_respond_buffer(
+                        TAKE_PTR(request->http), status, content_type, list.headers, list.n, body);
         }
         rest_request_end(request);
 }

@@ -6,6 +6,7 @@
 
 #include "schema-tables.h"
 #include "util/string-util.h"
+#include "web/http-target.h"
 
 const char *rest_bearer_token(const HttpRequest *http) {
         const char *value = http_request_header(http, "authorization");
@@ -53,6 +54,8 @@ static int read_path(const RouteMatch *match, Call *call, JsonError *error) {
                 char *value = arena_strndup(&call->arena, parameter->value, parameter->value_size);
                 if (!name || !value)
                         return -ENOMEM;
+                if (http_percent_decode(value, false) < 0)
+                        return -EINVAL;
                 int r = json_read_parameter(
                         &call->arena, call->method->request, call->request, name, value, error);
                 if (r < 0)

@@ -35,6 +35,4 @@ struct Rest {
         unsigned n_active;
         char openapi_etag[OPENAPI_ETAG_SIZE];
         LIST_HEAD(RestRequestList, RestRequest) requests;
-        void (*idle)(void *userdata);
-        void *userdata;
 };

@@ -14,7 +14,11 @@
 /* Memory of one call: its request, and the largest answer that another role may give. */
 #define REST_ARENA_LIMIT (16U << 20)
 
-int rest_new(Rest **ret, Api *api, Health *health, void (*idle)(void *userdata), void *userdata) {
+/* For the Allow header: of our own pages, and of the server as a whole ("OPTIONS *"). */
+#define PAGE_VERBS "GET, HEAD, OPTIONS"
+#define ALL_VERBS "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+int rest_new(Rest **ret, Api *api, Health *health) {
         _cleanup_(rest_freep) Rest *rest = new0(Rest, 1);
         uint8_t hash[16];
 
@@ -22,8 +26,6 @@ int rest_new(Rest **ret, Api *api, Health *health, void (*idle)(void *userdata),
                 return -ENOMEM;
         rest->api = api;
         rest->health = health;
-        rest->idle = idle;
-        rest->userdata = userdata;
         LIST_INIT(&rest->requests);
         int r = route_table_new(&rest->routes, schema_methods, schema_n_methods);
         if (r < 0)
@@ -126,7 +128,7 @@ static void answer_openapi(RestRequest *request) {
         if (known && (streq(known, "*") || strstr(known, etag)))
                 rest_answer(request, 304, NULL, &header, 1, NULL, 0);
         else
-                rest_answer(
+                rest_answer_static(
                         request, 200, "application/json", &header, 1, schema_openapi, schema_openapi_size);
 }
 
@@ -174,9 +176,9 @@ static bool serve_page(RestRequest *request, const char *verb, const char *path)
                 if (streq(verb, "GET"))
                         page->answer(request);
                 else if (streq(verb, "OPTIONS"))
-                        rest_answer_options(request, "GET");
+                        rest_answer_options(request, PAGE_VERBS);
                 else
-                        rest_answer_problem(request, ERROR_METHOD_NOT_ALLOWED, NULL, "GET");
+                        rest_answer_problem(request, ERROR_METHOD_NOT_ALLOWED, NULL, PAGE_VERBS);
                 return true;
         }
         return false;
@@ -203,7 +205,7 @@ static void on_call_done(Call *call, Sc__ErrorCode code, const char *detail,
         }
         log_trace(&call->trace, (.method = call->method->name, .user = call->caller.user),
                 "Answered %s with status %u", call->method->name, call->method->http_status);
-        rest_answer(request, call->method->http_status, "application/json", NULL, 0, body.data, body.size);
+        rest_answer_buffer(request, call->method->http_status, "application/json", NULL, 0, &body);
 }
 
 static void dispatch(RestRequest *request) {
@@ -268,6 +270,7 @@ static void serve_method(RestRequest *request, const RouteMatch *match) {
         call->address = arena_strdup(&call->arena, request->address);
         Sc__ErrorCode code =
                 call->address ? rest_read_request(request->http, match, call, &error) : ERROR_OVERLOADED;
+        http_request_free_body(request->http);
         if (code != ERROR_NONE)
                 rest_answer_problem(request, code, error.detail, NULL);
         else if (call->method->access == ACCESS_PUBLIC)
@@ -290,6 +293,10 @@ static void serve(RestRequest *request) {
 
         if (serve_page(request, verb, path))
                 return;
+        if (streq(path, "*")) {
+                rest_answer_options(request, ALL_VERBS);
+                return;
+        }
         int r = route_table_match(request->rest->routes, verb, path, &match, allow);
         if (r >= 0)
                 serve_method(request, &match);

@@ -13,8 +13,8 @@
 
 typedef struct Rest Rest;
 
-/* All of it outlives the Rest. `idle`: the last request under way was answered; optional. */
-int rest_new(Rest **ret, Api *api, Health *health, void (*idle)(void *userdata), void *userdata);
+/* All of it outlives the Rest. */
+int rest_new(Rest **ret, Api *api, Health *health);
 Rest *rest_free(Rest *rest);
 DEFINE_CLEANUP(Rest *, rest_free);
 

@@ -129,13 +129,15 @@ static void take_parameters(const HttpRoute *route, const Segment *segments, Rou
 static void add_verb(char allow[static ROUTE_ALLOW_SIZE], const char *verb) {
         size_t n = strlen(allow);
 
-        if (!strstr(allow, verb))
-                snprintf(allow + n, ROUTE_ALLOW_SIZE - n, "%s%s", n > 0 ? ", " : "", verb);
+        snprintf(allow + n, ROUTE_ALLOW_SIZE - n, "%s%s", n > 0 ? ", " : "", verb);
+        if (streq(verb, "GET"))
+                add_verb(allow, "HEAD");
 }
 
 int route_table_match(const RouteTable *table, const char *verb, const char *path, RouteMatch *ret,
         char allow[static ROUTE_ALLOW_SIZE]) {
         Segment segments[ROUTE_MAX_SEGMENTS];
+        const HttpRoute *first = NULL;
         unsigned n;
 
         allow[0] = 0;
@@ -144,11 +146,19 @@ int route_table_match(const RouteTable *table, const char *verb, const char *pat
         FOREACH_ARRAY(route, table->routes, table->n_routes) {
                 if (!route_matches(route, segments, n))
                         continue;
+                /* The most literal one says which resource it is; others are of other resources. */
+                if (!first)
+                        first = route;
+                else if (parameter_bits(route) != parameter_bits(first))
+                        break;
                 if (streq(route->method->http_verb, verb)) {
                         take_parameters(route, segments, ret);
                         return 0;
                 }
                 add_verb(allow, route->method->http_verb);
         }
-        return allow[0] ? -ENOTSUP : -ENOENT;
+        if (!first)
+                return -ENOENT;
+        add_verb(allow, "OPTIONS");
+        return -ENOTSUP;
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 /* The REST routes, compiled once from the methods' "VERB /path/{field}" (proto/): which method a request
- * means, and the fields that its path fills in. A literal segment wins over a {field}. */
+ * means, and the fields that its path fills in. A literal segment wins over a {field}, whatever the verb. */
 
 #include "proto/schema.h"
 
@@ -17,7 +17,7 @@ typedef struct RouteMatch {
         struct {
                 const char *name; /* the table's */
                 size_t name_size;
-                const char *value; /* points into the path */
+                const char *value; /* points into the path, as that is: still to be percent-decoded */
                 size_t value_size;
         } parameters[ROUTE_MAX_SEGMENTS];
 } RouteMatch;
@@ -27,7 +27,7 @@ int route_table_new(RouteTable **ret, const MethodInfo *const *methods, size_t n
 RouteTable *route_table_free(RouteTable *table);
 DEFINE_CLEANUP(RouteTable *, route_table_free);
 
-/* 0; -ENOENT: no such path; -ENOTSUP: the path has no such verb, and `allow` lists those it has ("GET,
- * POST"). */
+/* `path` as http_request_path() has it. 0; -ENOENT: no such path; -ENOTSUP: the path has no such verb, and `allow`
+ * lists those it has ("GET, HEAD, POST, OPTIONS"). */
 int route_table_match(const RouteTable *table, const char *verb, const char *path, RouteMatch *ret,
         char allow[static ROUTE_ALLOW_SIZE]);

@@ -98,12 +98,28 @@ void http_respond(HttpRequest *request, unsigned status, const char *content_typ
         request->content[size] = 0;
 }
 
+void http_respond_static(HttpRequest *request, unsigned status, const char *content_type,
+        const HttpHeader *headers, size_t n_headers, const void *body, size_t size) {
+        http_respond(request, status, content_type, headers, n_headers, body, size);
+}
+
+void http_respond_buffer(HttpRequest *request, unsigned status, const char *content_type,
+        const HttpHeader *headers, size_t n_headers, Buffer *body) {
+        _cleanup_buffer_ Buffer taken = TAKE_GENERIC(*body, (Buffer){});
+
+        http_respond(request, status, content_type, headers, n_headers, taken.data, taken.size);
+}
+
+void http_request_free_body(HttpRequest *request) {
+        request->body = NULL;
+}
+
 /* --- the parts around: the fixture's, and more of the group role --- */
 
 static Health *health;
 static Rest *rest;
 static Call *held_call; /* of a request that asks for it */
-static unsigned n_idle, n_lists_begun, n_lists_cancelled;
+static unsigned n_lists_begun, n_lists_cancelled;
 
 static void answer_send(Call *call, const ProtobufCMessage *message) {
         const Sc__SendRequest *request = (const Sc__SendRequest *) message;
@@ -138,10 +154,6 @@ static int answer_list(Call *call, const ProtobufCMessage *message, ProtobufCMes
         return limit ? 0 : -ENOMEM;
 }
 
-static void on_idle(void *userdata) {
-        n_idle++;
-}
-
 static int setup(void **state) {
         static const MethodBinding group[] = {
                 {.method = &method_message_send, .hot_handler = answer_send},
@@ -149,10 +161,10 @@ static int setup(void **state) {
                 {},
         };
 
-        n_idle = n_lists_begun = n_lists_cancelled = 0;
+        n_lists_begun = n_lists_cancelled = 0;
         if (fixture_setup_with(group) != 0 || health_new(&health, &fixture.api) < 0)
                 return -1;
-        return rest_new(&rest, &fixture.api, health, on_idle, NULL);
+        return rest_new(&rest, &fixture.api, health);
 }
 
 static int teardown(void **state) {
@@ -234,7 +246,7 @@ static void test_pages(void **state) {
         assert_string_equal(http.content, "");
         ASK(.verb = "POST", .path = "/openapi.json");
         assert_problem(405, "method_not_allowed");
-        assert_true(answer_has_header("allow: GET\n"));
+        assert_true(answer_has_header("allow: GET, HEAD, OPTIONS\n"));
         assert_int_equal(ASK(.verb = "HEAD", .path = "/")->status, 200);
 }
 
@@ -259,10 +271,29 @@ static void test_headers_of_every_answer(void **state) {
         assert_true(answer_has_header("x-content-type-options: nosniff\n"));
 }
 
+static void test_paths(void **state) {
+        const char *authorization = sign_in();
+
+        /* An escaped slash separates nothing. */
+        ASK(.verb = "GET", .path = "/v1%2Fusers%2Fme", .authorization = authorization);
+        assert_problem(404, "method_not_found");
+        ASK(.verb = "GET", .path = "/v1/users%2Fme", .authorization = authorization);
+        assert_problem(404, "method_not_found");
+        ASK(.verb = "GET", .path = "/v1/users/a%2Fb%252F", .authorization = authorization);
+        assert_problem(400, "invalid_argument"); /* no characters of an id */
+        /* The literal path is a resource of its own. */
+        ASK(.verb = "GET", .path = "/v1/conversations/direct", .authorization = authorization);
+        assert_problem(405, "method_not_allowed");
+        assert_true(answer_has_header("allow: POST, OPTIONS\n"));
+        ASK(.verb = "OPTIONS", .path = "*");
+        assert_int_equal(http.status, 204);
+        assert_true(answer_has_header("allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\n"));
+}
+
 static void test_refusals(void **state) {
         ASK(.verb = "DELETE", .path = "/v1/users/me");
         assert_problem(405, "method_not_allowed");
-        assert_true(answer_has_header("allow: GET\n"));
+        assert_true(answer_has_header("allow: GET, HEAD, OPTIONS\n"));
         ASK(.verb = "POST", .path = "/v1/auth/login", .content_type = "text/plain", .body = "{}");
         assert_problem(415, "unsupported_media_type");
         ASK(.verb = "POST", .path = "/v1/auth/login", .body = "{}");
@@ -389,7 +420,6 @@ static void test_client_goes_away(void **state) {
         begin((HttpRequest){.verb = "GET", .path = "/healthz"});
         rest_on_abort(&http, rest);
         wait_until_all_ended();
-        assert_true(n_idle > 0);
 }
 
 /* A request has as long as a call between roles, and no longer. */
@@ -465,7 +495,7 @@ static void test_cors(void **state) {
         ASK(.verb = "OPTIONS", .path = "/v1/auth/login", .origin = "https://b.example");
         assert_int_equal(http.status, 204);
         assert_true(answer_has_header("access-control-allow-origin: https://b.example\n"));
-        assert_true(answer_has_header("access-control-allow-methods: POST\n"));
+        assert_true(answer_has_header("access-control-allow-methods: POST, OPTIONS\n"));
         ASK(.verb = "OPTIONS", .path = "/nothing", .origin = "https://b.example");
         assert_problem(404, "method_not_found");
         /* Problems are readable for pages too. */
@@ -516,6 +546,7 @@ int main(void) {
                 TEST(test_pages),
                 TEST(test_health),
                 TEST(test_headers_of_every_answer),
+                TEST(test_paths),
                 TEST(test_refusals),
                 TEST(test_authentication),
                 TEST(test_expired_token),

@@ -48,8 +48,8 @@ static void test_match(void **state) {
         assert_string_equal(match(table, "GET", "/v1/things/7"), "get");
         assert_string_equal(match(table, "GET", "/v1/things/mine"), "mine");
         assert_string_equal(match(table, "GET", "/v2/things/mine"), "any_first");
-        /* The literal has no GET, so the parameter takes it. */
-        assert_string_equal(match(table, "GET", "/v1/things/special"), "get");
+        /* The literal has no GET, and is no {thing}. */
+        assert_string_equal(match(table, "GET", "/v1/things/special"), "POST, OPTIONS");
         assert_string_equal(match(table, "POST", "/v1/things/special"), "special");
 }
 
@@ -66,10 +66,10 @@ static void test_no_match(void **state) {
 static void test_verbs(void **state) {
         _cleanup_(route_table_freep) RouteTable *table = new_table();
 
-        assert_string_equal(match(table, "DELETE", "/v1/things"), "GET, POST");
-        assert_string_equal(match(table, "POST", "/v1/things/7"), "GET");
-        assert_string_equal(match(table, "PUT", "/v1/things/special"), "POST, GET");
-        assert_string_equal(match(table, "get", "/v1/things/7"), "GET");
+        assert_string_equal(match(table, "DELETE", "/v1/things"), "GET, HEAD, POST, OPTIONS");
+        assert_string_equal(match(table, "POST", "/v1/things/7"), "GET, HEAD, OPTIONS");
+        assert_string_equal(match(table, "PUT", "/v1/things/special"), "POST, OPTIONS");
+        assert_string_equal(match(table, "get", "/v1/things/7"), "GET, HEAD, OPTIONS");
 }
 
 static void test_parameters(void **state) {

@@ -32,16 +32,16 @@ static void test_request(void **state) {
                                "h\r\nAuthorization:  Bearer "
                                "abc \t\r\ntraceparent:00-1-2-01\r\nX-Unknown: \x80 is fine\r\n\r\n");
         assert_int_equal(client_response(fd, &head, &body, false), 200);
-        assert_string_equal(body, "/caf\xc3\xa9/a/b");
+        assert_string_equal(body, "/caf\xc3\xa9/a%2Fb");
         assert_non_null(strstr(head, "HTTP/1.1 200 OK\r\n"));
         assert_non_null(strstr(head, "\r\nDate: "));
         assert_non_null(strstr(head, "\r\nContent-Type: text/plain\r\n"));
-        assert_non_null(strstr(head, "\r\nContent-Length: 10\r\n"));
+        assert_non_null(strstr(head, "\r\nContent-Length: 12\r\n"));
         assert_non_null(strstr(head, "\r\nX-Test: yes\r\n"));
         assert_null(strstr(head, "Injected"));
         assert_null(strstr(head, "Connection: close"));
 
-        assert_seen(f, "GET", "/caf\xc3\xa9/a/b", 1);
+        assert_seen(f, "GET", "/caf\xc3\xa9/a%2Fb", 1);
         fixture_seen(f, &seen);
         assert_string_equal(seen.query, "[x=1 2&3][empty=][y=z]");
         assert_string_equal(seen.authorization, "Bearer abc");
@@ -251,15 +251,29 @@ static void test_smuggling_is_refused(void **state) {
                 {"host with user", "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n"},
                 {"two authorizations",
                         "GET / HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nauthorization: b\r\n\r\n"},
-                {"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
                 {"HTTP/0.9", "GET /\r\n\r\n"},
-                {"HTTP/1.2", "GET / HTTP/1.2\r\nHost: h\r\n\r\n"},
+                {"HTTP/1.10", "GET / HTTP/1.10\r\nHost: h\r\n\r\n"},
+                {"http/1.1", "GET / http/1.1\r\nHost: h\r\n\r\n"},
+                {"host with a bad port", "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n"},
+                {"host with an open bracket", "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"},
                 {"two spaces", "GET  / HTTP/1.1\r\nHost: h\r\n\r\n"},
                 {"trailing space", "GET / HTTP/1.1 \r\nHost: h\r\n\r\n"},
                 {"tab in the request line", "GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n"},
                 {"bad method", "G(T / HTTP/1.1\r\nHost: h\r\n\r\n"},
-                {"absolute target", "GET http://other/ HTTP/1.1\r\nHost: h\r\n\r\n"},
-                {"authority target", "CONNECT other:443 HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"absolute target, no host header", "GET http://other/ HTTP/1.1\r\n\r\n"},
+                {"absolute target, no host", "GET http:///x HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"absolute target, a user", "GET http://a@b/x HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"absolute target, another scheme", "GET ftp://a/x HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"authority target", "GET other:443 HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"backslash", "GET /a\\b HTTP/1.1\r\nHost: h\r\n\r\n"},
+                {"chunked and HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+                {"chunked twice",
+                        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, chunked\r\n\r\n"},
+                {"chunked in two headers", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+                                           "chunked\r\nTransfer-Encoding: chunked\r\n\r\n"},
+                {"chunked not last",
+                        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, gzip\r\n\r\n"},
+                {"identity", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\n\r\n"},
                 {"asterisk without OPTIONS", "GET * HTTP/1.1\r\nHost: h\r\n\r\n"},
                 {"bad escape", "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n"},
                 {"cut escape", "GET /% HTTP/1.1\r\nHost: h\r\n\r\n"},
@@ -272,7 +286,6 @@ static void test_smuggling_is_refused(void **state) {
                 {"escaped slash and dots", "GET /a%2f..%2fb HTTP/1.1\r\nHost: h\r\n\r\n"},
                 {"single dot", "GET /. HTTP/1.1\r\nHost: h\r\n\r\n"},
                 {"fragment", "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n"},
-                {"unknown expectation", "GET / HTTP/1.1\r\nHost: h\r\nExpect: cake\r\n\r\n"},
                 {"TLS hello", "\x16\x03\x01\x02\x01\r\n\r\n"},
         };
         static const char nul_in_name[] = "GET / HTTP/1.1\r\nHost: h\r\nX\0: a\r\n\r\n",
@@ -289,6 +302,23 @@ static void test_smuggling_is_refused(void **state) {
                 SC__ERROR_CODE__ERROR_MALFORMED_REQUEST);
         assert_refused(f, "NUL in line", nul_in_line, sizeof(nul_in_line) - 1,
                 SC__ERROR_CODE__ERROR_MALFORMED_REQUEST);
+        static const struct {
+                const char *name, *request;
+                Sc__ErrorCode code;
+        } named[] = {
+                {"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                        SC__ERROR_CODE__ERROR_HTTP_VERSION_NOT_SUPPORTED},
+                {"CONNECT", "CONNECT other:443 HTTP/1.1\r\nHost: h\r\n\r\n",
+                        SC__ERROR_CODE__ERROR_NOT_IMPLEMENTED},
+                {"unknown method", "BREW / HTTP/1.1\r\nHost: h\r\n\r\n",
+                        SC__ERROR_CODE__ERROR_NOT_IMPLEMENTED},
+                {"unknown coding", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                        SC__ERROR_CODE__ERROR_NOT_IMPLEMENTED},
+                {"unknown expectation", "GET / HTTP/1.1\r\nHost: h\r\nExpect: cake\r\n\r\n",
+                        SC__ERROR_CODE__ERROR_EXPECTATION_FAILED},
+        };
+        FOREACH_ARRAY(a, named, ELEMENTSOF(named))
+                assert_refused(f, a->name, a->request, strlen(a->request), a->code);
         fixture_seen(f, &seen);
         assert_int_equal(seen.n_requests, 0);
         fixture_free(f);
@@ -320,12 +350,111 @@ static void test_later_requests_are_checked_too(void **state) {
         fixture_free(f);
 }
 
-static void test_chunked_body_is_refused(void **state) {
-        Fixture *f = fixture_start();
-        static const char request[] =
-                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+static void assert_chunked(Fixture *f, const char *coding, unsigned status, const char *expected) {
+        _cleanup_close_ int fd = client_connect(f);
+        Seen seen;
 
-        assert_refused(f, "chunked", request, sizeof(request) - 1, SC__ERROR_CODE__ERROR_LENGTH_REQUIRED);
+        client_send_string(fd, "POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client_send_string(fd, coding);
+        unsigned answered = client_response(fd, NULL, NULL, false);
+        if (answered != status)
+                fail_msg("%s: answered %u", coding, answered);
+        if (status != 200)
+                return;
+        fixture_seen(f, &seen);
+        assert_string_equal(seen.body, expected);
+        assert_int_equal(seen.body_size, strlen(expected));
+        /* What comes behind it is the next request. */
+        client_send_string(fd, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+}
+
+static void test_chunked_body(void **state) {
+        Fixture *f = fixture_start();
+        static const struct {
+                const char *coding, *body;
+        } good[] = {
+                {"0\r\n\r\n", ""},
+                {"5\r\nhello\r\n0\r\n\r\n", "hello"},
+                {"1\r\nh\r\n00004\r\nello\r\n000\r\n\r\n", "hello"},
+                {"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789"},
+                {"5;a;b=c;d=\"e\\\"\xff\"\r\nhello\r\n0 ; x = y\r\n\r\n", "hello"},
+                {"5\r\nhello\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n", "hello"},
+        };
+        static const char *const bad[] = {"\r\n", "x\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5\nhello\r\n",
+                "5\r\nhello0\r\n\r\n", "5\r\nhello\n", "5 \r\nhello\r\n", " 5\r\nhello\r\n",
+                "5;\r\nhello\r\n", "5;a=\r\nhello\r\n", "5;a=\"b\r\nhello\r\n", "5;a b\r\nhello\r\n",
+                "fffffffffffffffff\r\n", "5\r\nhello\r\n0\r\nX : y\r\n\r\n", "5\r\nhello\r\n0\r\n x\r\n\r\n",
+                "5\r\nhello\r\n0\r\n\n", "5;a=b\n\r\n"};
+        Seen before, seen;
+        char *large;
+
+        FOREACH_ARRAY(c, good, ELEMENTSOF(good))
+                assert_chunked(f, c->coding, 200, c->body);
+        fixture_seen(f, &before);
+        FOREACH_ARRAY(c, bad, ELEMENTSOF(bad))
+                assert_chunked(f, *c, 400, NULL);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_requests, before.n_requests);
+
+        /* Announced, and as the sum of chunks: to the limit, and one beyond. */
+        assert_chunked(f, "186a1\r\n", 413, NULL);
+        assert_chunked(f, "1\r\na\r\n186a0\r\n", 413, NULL);
+        large = malloc(200000);
+        size_t n = (size_t) sprintf(
+                large, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n");
+        memset(large + n, 'b', 100000);
+        strcpy(large + n + 100000, "\r\n0\r\n\r\n");
+        _cleanup_close_ int fd = client_connect(f);
+        client_send_string(fd, large);
+        assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.body_size, 100000);
+
+        /* Extensions and trailers without end. */
+        n = (size_t) sprintf(large, "1;a=");
+        memset(large + n, 'b', 5000);
+        strcpy(large + n + 5000, "\r\nx\r\n0\r\n\r\n");
+        assert_chunked(f, large, 400, NULL);
+        n = (size_t) sprintf(large, "0\r\nX: ");
+        memset(large + n, 'b', 5000);
+        strcpy(large + n + 5000, "\r\n\r\n");
+        assert_chunked(f, large, 400, NULL);
+        free(large);
+        fixture_free(f);
+}
+
+static void test_targets(void **state) {
+        Fixture *f = fixture_start();
+        _cleanup_close_ int fd = client_connect(f);
+        static const struct {
+                const char *line, *path, *query;
+        } targets[] = {
+                {"GET http://other:80/a%41?x=1", "/aA", "[x=1]"},
+                {"GET HTTPS://[::1]/", "/", ""},
+                {"GET http://other", "/", ""},
+                {"GET http://other?x=/", "/", "[x=/]"},
+                {"OPTIONS http://other", "*", ""},
+                {"OPTIONS http://other?a=b", "/", "[a=b]"},
+                {"GET /a%25b%2fc", "/a%25b%2Fc", ""},
+                {"GET /%7e...x/.a", "/~...x/.a", ""},
+                {"GET //", "//", ""},
+        };
+
+        FOREACH_ARRAY(t, targets, ELEMENTSOF(targets)) {
+                char request[256];
+                Seen seen;
+                snprintf(request, sizeof(request), "%s HTTP/1.1\r\nHost: h\r\n\r\n", t->line);
+                client_send_string(fd, request);
+                assert_int_equal(client_response(fd, NULL, NULL, false), 200);
+                fixture_seen(f, &seen);
+                assert_string_equal(seen.path, t->path);
+                assert_string_equal(seen.query, t->query);
+                assert_string_equal(seen.host, strstr(t->line, "other:80") ? "other:80"
+                                               : strstr(t->line, "[::1]")  ? "[::1]"
+                                               : strstr(t->line, "other")  ? "other"
+                                                                           : "h");
+        }
         fixture_free(f);
 }
 
@@ -532,7 +661,8 @@ int main(void) {
                 cmocka_unit_test(test_abort_during_pending_response),
                 cmocka_unit_test(test_smuggling_is_refused),
                 cmocka_unit_test(test_later_requests_are_checked_too),
-                cmocka_unit_test(test_chunked_body_is_refused),
+                cmocka_unit_test(test_chunked_body),
+                cmocka_unit_test(test_targets),
                 cmocka_unit_test(test_oversized_body),
                 cmocka_unit_test(test_oversized_headers),
                 cmocka_unit_test(test_largest_headers_pass),

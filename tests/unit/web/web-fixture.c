@@ -95,6 +95,7 @@ static void on_request(HttpRequest *request, void *userdata) {
         copy(f->seen.authorization, sizeof(f->seen.authorization),
                 http_request_header(request, "authorization"));
         copy(f->seen.traceparent, sizeof(f->seen.traceparent), http_request_header(request, "traceparent"));
+        copy(f->seen.host, sizeof(f->seen.host), http_request_header(request, "host"));
         copy(f->seen.address, sizeof(f->seen.address), http_request_address(request));
         f->seen.body_size = size;
         snprintf(f->seen.body, sizeof(f->seen.body), "%.*s", (int) MIN(size, (size_t) 255), body);

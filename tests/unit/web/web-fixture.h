@@ -27,7 +27,7 @@ typedef struct Seen {
         unsigned n_requests, n_aborts, n_opens, n_closes, n_slow, n_messages, n_drained;
         unsigned refused; /* the last code on_refused was asked for */
         char verb[16], path[256], query[256], body[256], message[256];
-        char authorization[256], traceparent[256], address[64];
+        char authorization[256], traceparent[256], host[64], address[64];
         size_t body_size, message_size;
         bool binary;
 } Seen;
