@@ -109,7 +109,7 @@ static int name_host(Arbiter *arbiter) {
         if (r < 0)
                 return log_error_errno(r, "Failed to read the machine's id, see machine-id(5): %m");
         sd_id128_to_string(id, arbiter->host);
-        arbiter->group_address = format_string("%s/group.sock", directory);
+        arbiter->group_address = format_string("%s/group/rpc.sock", directory);
         if (!arbiter->group_address)
                 return -ENOMEM;
         arbiter->view = (ArbiterView){

@@ -13,6 +13,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "log/message-ids.h"
+#include "service/identity.h"
 #include "service/listen.h"
 #include "util/bytes.h"
 #include "util/string-util.h"
@@ -354,7 +355,10 @@ static void on_routes_changed(void *userdata) {
 static int set_up(Process *process) {
         RoleProcess *shared = &process->shared;
 
-        int r = sd_event_default(&shared->event);
+        int r = identity_load();
+        if (r < 0)
+                return log_error_errno(r, "Failed to look up the users of the roles: %m");
+        r = sd_event_default(&shared->event);
         if (r < 0)
                 return log_error_errno(r, "Failed to make the event loop: %m");
         r = add_signals(process);
@@ -375,7 +379,7 @@ static int set_up(Process *process) {
                 shared->conf->rpc_timeout_usec);
         if (r < 0)
                 return log_oom();
-        dispatcher_set_identity(shared->dispatcher, role_from_string(shared->hooks->name), NULL);
+        dispatcher_set_identity(shared->dispatcher, role_from_string(shared->hooks->name), identity_of_peer);
         r = sd_event_add_defer(shared->event, &process->change, on_change, process);
         if (r >= 0)
                 r = sd_event_source_set_enabled(process->change, SD_EVENT_OFF);

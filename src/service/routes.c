@@ -138,7 +138,8 @@ static int set_local_addresses(Routes *routes) {
         const char *directory = getenv("STONECHAT_RUNTIME_DIRECTORY") ?: ROUTES_DIRECTORY;
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (names[i] && !(routes->addresses[i] = format_string("%s/%s.sock", directory, names[i])))
+                if (names[i] &&
+                        !(routes->addresses[i] = format_string("%s/%s/rpc.sock", directory, names[i])))
                         return -ENOMEM;
         routes->local = (Route){
                 .last_shard = SHARDS_DEFAULT - 1,

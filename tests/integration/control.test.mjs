@@ -104,8 +104,8 @@ describe('stonechatctl', () => {
   it('routes', async () => {
     const [route, ...others] = JSON.parse((await ctl('routes', '--json')).stdout).routes;
     assert.deepEqual(others, []);
-    assert.deepEqual([route.first_shard, route.last_shard, route.address], [0, 255, '/run/stonechat/rpc/group.sock']);
-    assert.match((await ctl('routes')).stdout, new RegExp(`^0-255 +${route.host} +${route.epoch} +/run/stonechat/rpc/group.sock$`, 'm'));
+    assert.deepEqual([route.first_shard, route.last_shard, route.address], [0, 255, '/run/stonechat/rpc/group/rpc.sock']);
+    assert.match((await ctl('routes')).stdout, new RegExp(`^0-255 +${route.host} +${route.epoch} +/run/stonechat/rpc/group/rpc.sock$`, 'm'));
   });
 
   it('config: every value and where it comes from', async () => {
@@ -270,10 +270,10 @@ describe('the arbiter', () => {
   });
 
   it('publishes the routes that the other roles follow', async () => {
-    await host.dropIn('stonechat-group.socket', '[Socket]\nListenStream=\nListenStream=/run/elsewhere/group.sock\n');
+    await host.dropIn('stonechat-group.socket', '[Socket]\nListenStream=\nListenStream=/run/elsewhere/group/rpc.sock\n');
     await host.dropIn('stonechat-arbiter.service', '[Service]\nEnvironment=STONECHAT_RUNTIME_DIRECTORY=/run/elsewhere\n');
     await host.systemctl('restart', 'stonechat-arbiter.service', 'stonechat-group.socket');
-    assert.match((await ctl('routes')).stdout, / \/run\/elsewhere\/group\.sock$/m);
+    assert.match((await ctl('routes')).stdout, / \/run\/elsewhere\/group\/rpc\.sock$/m);
     await ann.send(conversation, 'over REST');
     await talk();
     await host.shell('rm -r /etc/systemd/system/stonechat-{group.socket,arbiter.service}.d /run/elsewhere; systemctl daemon-reload; systemctl restart stonechat-arbiter.service stonechat-group.socket');

@@ -102,7 +102,7 @@ describe('a full disk', () => {
     if (postgresql) {
       await host.shell(`mkdir -p ${directory} && mount -t tmpfs -o size=64M tmpfs ${directory}`);
       await host.database.limitRoom(directory);
-    } else await host.shell(`mkdir -p ${directory} && mount -t tmpfs -o size=24M,mode=700 tmpfs ${directory} && chown stonechat:stonechat ${directory}`);
+    } else await host.shell(`mkdir -p ${directory} && mount -t tmpfs -o size=24M,mode=700 tmpfs ${directory} && chown stonechat-group:stonechat-group ${directory}`);
     await host.systemctl('enable', '--now', 'stonechat.target');
   });
   after(() => host?.stop());

@@ -118,7 +118,7 @@ describe('what crosses between roles', () => {
     await answer;
     await host.active('stonechat-api.service', { oldPid });
     // The new process sends it, too: a connection waits behind that of the dead one.
-    await until('the new process has connected', 10, async () => Number((await host.call('ss', '-xlH', 'src', '/run/stonechat/rpc/group.sock')).trim().split(/\s+/)[2]) > 0);
+    await until('the new process has connected', 10, async () => Number((await host.call('ss', '-xlH', 'src', '/run/stonechat/rpc/group/rpc.sock')).trim().split(/\s+/)[2]) > 0);
     await host.kill('stonechat-group.service', 'SIGCONT');
     await allDelivered();
     assert.deepEqual(await events(ann, ann.user.id), [`session_ended ${other.session}`]);

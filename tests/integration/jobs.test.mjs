@@ -133,7 +133,7 @@ root, size = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messag
 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 db.close()
 shutil.copy2('${CONVERSATIONS}', '${CONVERSATIONS}.sound')
-shutil.chown('${CONVERSATIONS}.sound', 'stonechat', 'stonechat')
+shutil.chown('${CONVERSATIONS}.sound', 'stonechat-group', 'stonechat-group')
 with open('${CONVERSATIONS}', 'r+b') as file:
     file.seek((root - 1) * size)
     file.write(b'\\xff' * 64)`);

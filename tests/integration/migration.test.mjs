@@ -17,7 +17,7 @@ const view = (name, conversation) => user(name).list.find((one) => one.conversat
 async function putStore(host, role, name) {
   const path = `/var/lib/stonechat/${role}/${name}.db`;
   await host.write(`/tmp/${name}.sql`, readFileSync(new URL(`${name}.sql`, directory), 'utf8'));
-  await host.shell(`rm -f ${path} ${path}-*; sqlite3 ${path} </tmp/${name}.sql; chown stonechat:stonechat ${path}; chmod 600 ${path}`);
+  await host.shell(`rm -f ${path} ${path}-*; sqlite3 ${path} </tmp/${name}.sql; chown stonechat-${role}:stonechat-${role} ${path}; chmod 600 ${path}`);
 }
 
 let host;

@@ -19,9 +19,11 @@ describe('PostgreSQL', { skip: !postgresql }, () => {
     host = await Host.boot();
     ann = await newUser(host.api);
     await host.shell(`
-      echo 'host stonechat stonechat 127.0.0.1/32 scram-sha-256' >>/etc/postgresql/15/test/pg_hba.conf
+      echo 'host stonechat stonechat-api,stonechat-group 127.0.0.1/32 scram-sha-256' >>/etc/postgresql/15/test/pg_hba.conf
       echo "listen_addresses = '127.0.0.1'" >>/etc/postgresql/15/test/postgresql.conf
-      runuser -u postgres -- psql -XqAt -c "ALTER ROLE stonechat PASSWORD '${PASSWORD}'"`);
+      for role in stonechat-api stonechat-group; do
+        runuser -u postgres -- psql -XqAt -c "ALTER ROLE \\"$role\\" PASSWORD '${PASSWORD}'"
+      done`);
     await host.database.systemctl('restart');
   });
   after(() => host?.stop());
@@ -48,7 +50,7 @@ describe('PostgreSQL', { skip: !postgresql }, () => {
     const conversation = await ann.openDirect(bob.user.id);
     assert.equal((await ann.send(conversation, 'hello')).seq, 1);
   };
-  const TCP = 'postgresql://stonechat@127.0.0.1/stonechat';
+  const TCP = 'postgresql://127.0.0.1/stonechat';
 
   it('takes the password as a credential, over the network once the sandbox allows it', async () => {
     assert.equal(await restart({ uri: TCP, service: NETWORK + CREDENTIAL }), true);

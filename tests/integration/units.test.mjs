@@ -59,7 +59,7 @@ describe('units', () => {
     for (const unit of UNITS) {
       assert.equal(await host.property(unit, 'WatchdogUSec'), '10s', unit);
       const pid = await host.property(unit, 'MainPID');
-      assert.equal((await host.call('stat', '-c', '%U', `/proc/${pid}`)).trim(), 'stonechat', unit);
+      assert.equal((await host.call('stat', '-c', '%U', `/proc/${pid}`)).trim(), `stonechat-${/^stonechat-(\w+)/.exec(unit)[1]}`, unit);
     }
   });
 
@@ -90,9 +90,10 @@ describe('units', () => {
   });
 
   it('keep secrets and data to themselves', async () => {
-    const modes = await host.call('stat', '-c', '%a %U %n', '/var/lib/stonechat/keys', '/var/lib/stonechat/keys/token.key', '/var/lib/stonechat/api', '/var/lib/stonechat/group', '/run/stonechat', '/run/stonechat/rpc');
+    const modes = await host.call('stat', '-c', '%a %U %n', '/var/lib/stonechat/keys', '/var/lib/stonechat/keys/token.key', '/var/lib/stonechat/api', '/var/lib/stonechat/group', '/run/stonechat', ...['', '/api', '/group', '/arbiter'].map((directory) => `/run/stonechat/rpc${directory}`));
     assert.equal(modes, '700 root /var/lib/stonechat/keys\n600 root /var/lib/stonechat/keys/token.key\n'
-      + '700 stonechat /var/lib/stonechat/api\n700 stonechat /var/lib/stonechat/group\n755 root /run/stonechat\n750 root /run/stonechat/rpc\n');
+      + '700 stonechat-api /var/lib/stonechat/api\n700 stonechat-group /var/lib/stonechat/group\n755 root /run/stonechat\n'
+      + '755 root /run/stonechat/rpc\n750 root /run/stonechat/rpc/api\n750 root /run/stonechat/rpc/group\n700 root /run/stonechat/rpc/arbiter\n');
   });
 
   it('listen on loopback only', async () => {
@@ -214,7 +215,7 @@ describe('units', () => {
     await until('the units have stopped', 30, async () => (await host.systemctl('list-jobs', '--no-legend')) === '');
     for (const unit of [...SOCKETS, ...UNITS, ...TIMERS]) assert.equal(await state(unit), 'inactive', unit);
     assert.deepEqual(await host.failedUnits(), []);
-    assert.equal((await host.exec('pgrep', '-u', 'stonechat')).code, 1);
+    assert.equal((await host.exec('pgrep', '-u', 'stonechat-api,stonechat-socket,stonechat-group,stonechat-arbiter,stonechat-job')).code, 1);
     await assert.rejects(health());
   });
 
@@ -222,6 +223,6 @@ describe('units', () => {
     await host.systemctl('start', 'stonechat.target');
     await host.shell('apt-get -q remove --yes stonechat');
     assert.equal(await host.call('systemctl', 'list-units', '--plain', '--no-legend', 'stonechat*'), '');
-    assert.equal((await host.exec('pgrep', '-u', 'stonechat')).code, 1);
+    assert.equal((await host.exec('pgrep', '-u', 'stonechat-api,stonechat-socket,stonechat-group,stonechat-arbiter,stonechat-job')).code, 1);
   });
 });

@@ -18,8 +18,10 @@ export class Database {
       pg_createcluster 15 test --port 5432 -- --no-sync --no-instructions >/dev/null
       echo "listen_addresses = ''" >>/etc/postgresql/15/test/postgresql.conf
       systemctl start ${CLUSTER}
-      runuser -u postgres -- createuser stonechat
-      runuser -u postgres -- createdb --owner stonechat --encoding UTF8 --template template0 stonechat`);
+      runuser -u postgres -- createuser stonechat-api
+      runuser -u postgres -- createuser stonechat-group
+      runuser -u postgres -- createdb --encoding UTF8 --template template0 stonechat
+      runuser -u postgres -- psql -q -d stonechat -c 'GRANT CREATE ON DATABASE stonechat TO "stonechat-api", "stonechat-group"'`);
     await this.host.write('/etc/stonechat/stonechat.conf.d/40-store.conf', '[Store]\nKind=postgresql\nURI=postgresql:///stonechat?host=/run/postgresql\n');
   }
 
@@ -28,7 +30,7 @@ export class Database {
     if (!postgresql) return;
     await this.host.shell(`
       chown postgres: ${directory}; chmod 700 ${directory}; install -d -o postgres -m 700 ${directory}/tables
-      runuser -u postgres -- psql -XqAt -d postgres -c "CREATE TABLESPACE small LOCATION '${directory}/tables'" -c 'ALTER DATABASE stonechat SET default_tablespace = small' -c 'GRANT CREATE ON TABLESPACE small TO stonechat'`);
+      runuser -u postgres -- psql -XqAt -d postgres -c "CREATE TABLESPACE small LOCATION '${directory}/tables'" -c 'ALTER DATABASE stonechat SET default_tablespace = small' -c 'GRANT CREATE ON TABLESPACE small TO "stonechat-api", "stonechat-group"'`);
   }
 
   systemctl(verb, ...args) {

@@ -213,14 +213,22 @@ static void sign_out(World *world) {
 
 /* --- tests --- */
 
+static void make_directory(const World *world, const char *role) {
+        _cleanup_free_ char *path = format_string("%s/%s", world->directory, role);
+
+        assert_int_equal(mkdir(path, 0700), 0);
+}
+
 static int setup(void **state) {
         static const char key[32] = "no key that anybody should use";
         World *world = new0(World, 1);
 
         snprintf(world->directory, sizeof(world->directory), "/tmp/test-api-XXXXXX");
         assert_non_null(mkdtemp(world->directory));
-        snprintf(world->api, sizeof(world->api), "%s/api.sock", world->directory);
-        snprintf(world->group, sizeof(world->group), "%s/group.sock", world->directory);
+        make_directory(world, "api");
+        make_directory(world, "group");
+        snprintf(world->api, sizeof(world->api), "%s/api/rpc.sock", world->directory);
+        snprintf(world->group, sizeof(world->group), "%s/group/rpc.sock", world->directory);
         snprintf(world->http, sizeof(world->http), "%s/http.sock", world->directory);
         _cleanup_free_ char *path = format_string("%s/token.key", world->directory);
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);

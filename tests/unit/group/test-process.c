@@ -13,6 +13,7 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <cmocka.h>
@@ -89,7 +90,7 @@ static int start_api(World *world) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        snprintf(address.sun_path, sizeof(address.sun_path), "%s/api.sock", world->directory);
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s/api/rpc.sock", world->directory);
         assert_int_equal(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
         assert_int_equal(listen(fd, 8), 0);
         return rpc_server_new(&world->api, world->event, fd, &handlers, world);
@@ -235,13 +236,21 @@ static void on_connect(void *userdata) {
 
 /* --- the test --- */
 
+static void make_directory(const World *world, const char *role) {
+        _cleanup_free_ char *path = format_string("%s/%s", world->directory, role);
+
+        assert_int_equal(mkdir(path, 0700), 0);
+}
+
 static int setup(void **state) {
         static const RpcClientHandlers gateway_handlers = {.on_push = on_push, .on_connect = on_connect};
         World *world = new0(World, 1);
 
         snprintf(world->directory, sizeof(world->directory), "/tmp/test-group-XXXXXX");
         assert_non_null(mkdtemp(world->directory));
-        snprintf(world->address, sizeof(world->address), "%s/group.sock", world->directory);
+        make_directory(world, "api");
+        make_directory(world, "group");
+        snprintf(world->address, sizeof(world->address), "%s/group/rpc.sock", world->directory);
         assert_true(sd_event_new(&world->event) >= 0);
         assert_int_equal(start_api(world), 0);
         start_program(world);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -156,7 +157,7 @@ static void test_memory(void **state) {
 
         for (unsigned n = 1, injected = true; injected; n++) {
                 _cleanup_(listen_sockets_freep) ListenSockets *sockets = NULL;
-                _cleanup_free_ char *listen = format_string("rpc=%s/group.sock", directory);
+                _cleanup_free_ char *listen = format_string("rpc=%s/group/rpc.sock", directory);
                 Dispatcher *edge, *owner;
 
                 assert_int_equal(dispatcher_new(&edge, event, routes, edge_bindings, USEC_PER_SEC / 5), 0);
@@ -187,7 +188,11 @@ static int setup(void **state) {
         if (sodium_init() < 0 || !mkdtemp(directory))
                 return -1;
         setenv("STONECHAT_RUNTIME_DIRECTORY", directory, true);
-        return sd_event_new(&event) < 0 || routes_new(&routes, NULL, NULL, NULL) < 0 ? -1 : 0;
+        _cleanup_free_ char *folder = format_string("%s/group", directory);
+        return mkdir(folder, 0700) < 0 || sd_event_new(&event) < 0 ||
+                               routes_new(&routes, NULL, NULL, NULL) < 0
+                       ? -1
+                       : 0;
 }
 
 static int teardown(void **state) {

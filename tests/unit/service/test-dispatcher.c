@@ -7,6 +7,7 @@
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -170,14 +171,16 @@ static const MethodBinding edge_bindings[] = {
 
 static int setup(void **state) {
         _cleanup_(listen_sockets_freep) ListenSockets *sockets = NULL;
-        _cleanup_free_ char *listen = NULL;
+        _cleanup_free_ char *listen = NULL, *folder = NULL;
 
         fixture = (struct fixture){.directory = "/tmp/stonechat-test-XXXXXX"};
         if (sodium_init() < 0 || !mkdtemp(fixture.directory))
                 return -1;
         setenv("STONECHAT_RUNTIME_DIRECTORY", fixture.directory, true);
-        listen = format_string("rpc=%s/group.sock", fixture.directory);
-        if (sd_event_new(&fixture.event) < 0 || routes_new(&fixture.routes, NULL, NULL, NULL) < 0 ||
+        folder = format_string("%s/group", fixture.directory);
+        listen = format_string("rpc=%s/rpc.sock", folder);
+        if (mkdir(folder, 0700) < 0 || sd_event_new(&fixture.event) < 0 ||
+                routes_new(&fixture.routes, NULL, NULL, NULL) < 0 ||
                 dispatcher_new(&fixture.edge, fixture.event, fixture.routes, edge_bindings, USEC_PER_SEC) <
                         0 ||
                 dispatcher_new(&fixture.owner, fixture.event, fixture.routes, owner_bindings, USEC_PER_SEC) <
