@@ -180,6 +180,7 @@ size_t api_statistics(BusStatistic *ret, size_t max, void *userdata) {
                 {"logins", api->n_logins},
                 {"logins_failed", api->n_failed_logins},
                 {"refreshes", api->n_refreshes},
+                {"refreshes_repeated", api->n_repeated_refreshes},
         };
         size_t n = MIN(max, ELEMENTSOF(statistics));
 

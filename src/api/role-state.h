@@ -23,7 +23,7 @@ typedef struct Api {
         bool store_full; /* the last write found the disk full */
         void (*changed)(struct Api *api); /* store_full has changed; optional */
         /* since the start */
-        uint64_t n_registrations, n_logins, n_failed_logins, n_refreshes;
+        uint64_t n_registrations, n_logins, n_failed_logins, n_refreshes, n_repeated_refreshes;
 } Api;
 
 extern const MessageInfo *const api_records[]; /* for StoreConfig */

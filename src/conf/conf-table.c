@@ -72,6 +72,10 @@ const ConfKey conf_keys[] = {
         {"Auth", "RefreshTokenSec", DURATION(auth_refresh_token_usec, "30d", 1 * MINUTE, 3650 * DAY), RELOAD,
                 "How long a device may stay away before it has to sign in again: the life of a refresh "
                 "token, which is replaced at each use."},
+        {"Auth", "RefreshGraceSec", DURATION(auth_refresh_grace_usec, "30s", 0, 10 * MINUTE), RELOAD,
+                "For so long a refresh token that was used answers the same new one again, for clients "
+                "whose "
+                "answer was lost. Using it later ends the session."},
         {"Auth", "HashMemory", SIZE(auth_hash_memory, "19M", 8 * KIB, 1 * GIB), RELOAD,
                 "Memory of one password hash (Argon2id). Passwords stored before keep their own cost until "
                 "their owner signs in the next time."},

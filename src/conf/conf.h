@@ -35,6 +35,7 @@ typedef struct Conf {
         bool api_registration;
         /* [Auth] */
         uint64_t auth_access_token_usec, auth_refresh_token_usec;
+        uint64_t auth_refresh_grace_usec; /* in which a spent refresh token is answered again */
         uint64_t auth_hash_memory, auth_hash_operations, auth_hash_threads, auth_hash_queue;
         uint64_t auth_max_sessions; /* of one user; one more ends the one unused for longest */
         /* [Socket] */

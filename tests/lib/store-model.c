@@ -44,7 +44,7 @@ struct Model {
         ModelFaults faults;
         NamedDisk disks[MAX_DISKS];
         size_t n_disks;
-        bool sees_other_conversations, prefers_taken, disconnected, crashed;
+        bool sees_other_conversations, prefers_taken, disconnected, full, crashed;
         uint64_t n_writes, n_writes_before_faults;
         TAILQ_HEAD(, Late) late;
         TAILQ_HEAD(, Backend) backends;
@@ -232,6 +232,8 @@ static void carry_out(Backend *b, Task *task) {
                 return;
         if (model->disconnected)
                 fail(o, -ENOTCONN);
+        else if (model->full)
+                fail(o, -ENOSPC);
         else if (random_percent(&model->random, model->faults.refuse))
                 refuse(b, o);
         else if (random_percent(&model->random, model->faults.unknown))
@@ -505,6 +507,10 @@ void model_set_faults(Model *model, const ModelFaults *faults) {
 
 void model_set_connected(Model *model, bool connected) {
         model->disconnected = !connected;
+}
+
+void model_set_full(Model *model, bool full) {
+        model->full = full;
 }
 
 /* A write that waited is done or not; one that was carried out is what it is. Nobody learns of it. */

@@ -50,6 +50,8 @@ void model_set_faults(Model *model, const ModelFaults *faults);
 
 /* The server is away: all that is submitted is answered -ENOTCONN, and store_is_connected() is false. */
 void model_set_connected(Model *model, bool connected);
+/* The disk is full: every write is answered -ENOSPC. */
+void model_set_full(Model *model, bool full);
 
 /* The process dies: each write under way is done or not, by the seed, or, if its outcome was unknown, may
  * still land after the next store_open(). The stores that are open get no more success, whatever was

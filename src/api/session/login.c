@@ -104,7 +104,7 @@ int handle_auth_login(Call *call, const Sc__LoginRequest *request, Sc__TokenResp
         Sc__Session *session = new_session(call, user->id, request->device, token, id);
         if (!session)
                 return -ENOMEM;
-        r = session_answer_tokens(call, session, user, token, response);
+        r = session_answer_tokens(call, session, user, token->text, response);
         if (r < 0)
                 return r;
         StoreWrite write = {

@@ -8,7 +8,7 @@
 #include "util/id.h"
 #include "util/string-util.h"
 
-#define REFRESH_SECRET_SIZE 32U /* random bytes */
+#define REFRESH_SECRET_SIZE 32U
 #define REFRESH_SECRET_TEXT_SIZE 44U /* in base64url without padding, with NUL */
 #define CHECK_ARENA_LIMIT (64U << 10)
 
@@ -16,26 +16,44 @@ void session_hash_refresh_token(const char *text, uint8_t ret[static crypto_hash
         crypto_hash_sha256(ret, (const uint8_t *) text, strlen(text));
 }
 
-void session_make_refresh_token(const char *session, RefreshToken *ret) {
-        uint8_t secret[REFRESH_SECRET_SIZE];
+static void make_token(
+        const char *session, const uint8_t secret[static REFRESH_SECRET_SIZE], RefreshToken *ret) {
         char text[REFRESH_SECRET_TEXT_SIZE];
 
-        random_bytes(secret, sizeof(secret));
         sodium_bin2base64(
-                text, sizeof(text), secret, sizeof(secret), sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+                text, sizeof(text), secret, REFRESH_SECRET_SIZE, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
         snprintf(ret->text, sizeof(ret->text), "%s.%s", session, text);
         session_hash_refresh_token(ret->text, ret->hash);
-        sodium_memzero(secret, sizeof(secret));
         sodium_memzero(text, sizeof(text));
+}
+
+void session_make_refresh_token(const char *session, RefreshToken *ret) {
+        uint8_t secret[REFRESH_SECRET_SIZE];
+
+        random_bytes(secret, sizeof(secret));
+        make_token(session, secret, ret);
+        sodium_memzero(secret, sizeof(secret));
+}
+
+/* BLAKE2b with a key, and not SHA-256, which of the spent token is stored. */
+void session_make_successor(const char *session, const char *spent,
+        const uint8_t salt[static SUCCESSOR_SALT_SIZE], RefreshToken *ret) {
+        uint8_t secret[REFRESH_SECRET_SIZE];
+
+        crypto_generichash(
+                secret, sizeof(secret), (const uint8_t *) spent, strlen(spent), salt, SUCCESSOR_SALT_SIZE);
+        make_token(session, secret, ret);
+        sodium_memzero(secret, sizeof(secret));
 }
 
 int64_t session_expiry(const Api *api, int64_t now) {
         return now + (int64_t) (api->conf->auth_refresh_token_usec / USEC_PER_MSEC);
 }
 
-int session_answer_tokens(
-        Call *call, Sc__Session *session, Sc__User *user, RefreshToken *token, Sc__TokenResponse *response) {
+int session_answer_tokens(Call *call, Sc__Session *session, Sc__User *user, const char *refresh_token,
+        Sc__TokenResponse *response) {
         _cleanup_free_ char *access_token = NULL;
+        int64_t now = unix_msec();
         const Api *api = call->role;
         const Conf *conf = api->conf;
         TokenClaims claims = {};
@@ -43,7 +61,7 @@ int session_answer_tokens(
         snprintf(claims.user, sizeof(claims.user), "%s", session->user);
         snprintf(claims.session, sizeof(claims.session), "%s", session->id);
         snprintf(claims.device, sizeof(claims.device), "%s", session->device);
-        claims.expires_at = unix_msec() / 1000 + (int64_t) (conf->auth_access_token_usec / USEC_PER_SEC);
+        claims.expires_at = now / 1000 + (int64_t) (conf->auth_access_token_usec / USEC_PER_SEC);
         int r = token_issue(api->token_key, &claims, &access_token);
         if (r < 0)
                 return r;
@@ -52,8 +70,9 @@ int session_answer_tokens(
                 return -ENOMEM;
         response->token_type = (char *) "Bearer";
         response->expires_in = (uint32_t) (conf->auth_access_token_usec / USEC_PER_SEC);
-        response->refresh_token = token->text;
-        response->refresh_expires_in = (uint32_t) (conf->auth_refresh_token_usec / USEC_PER_SEC);
+        response->refresh_token = (char *) refresh_token;
+        /* Rounded up: one that was stored a moment ago lives as long as configured. */
+        response->refresh_expires_in = (uint32_t) ((MAX(session->expires_at - now, 0) + 999) / 1000);
         response->session = session->id;
         response->user = user;
         return 0;

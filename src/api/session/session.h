@@ -3,9 +3,14 @@
 
 /* A session is a signed-in device: from its login, through refreshes, to whatever ends it.
  *
- * Its refresh token is "SESSION.SECRET", with 32 random bytes in base64url as secret; only its SHA-256 is
- * stored, and it is replaced at every use. Whoever presents the one spent last ends the session: either he
- * or the owner has stolen it, and we cannot tell which.
+ * Its refresh token is "SESSION.SECRET", with 32 bytes in base64url as secret; only its SHA-256 is stored, and
+ * it is replaced at every use. Whoever presents the one spent last ends the session: either he or the owner
+ * has stolen it, and we cannot tell which.
+ *
+ * Except within [Auth] RefreshGraceSec= of its use: then its answer may have been lost, or two requests of the
+ * client have crossed, and it answers the same successor again. That is not kept anywhere: the successor's
+ * secret is a keyed hash of the spent token, with a random salt as key that is stored with the session. Who
+ * has only the token, or only the database, cannot make it; any process that has both can.
  *
  * The end of a session is stored together with an intent for the user's inbox, which closes the connections
  * and lets nobody attach with an access token of the session; those live a while longer. */
@@ -27,16 +32,21 @@ typedef struct RefreshToken {
         uint8_t hash[crypto_hash_sha256_BYTES]; /* what is stored of it */
 } RefreshToken;
 
+#define SUCCESSOR_SALT_SIZE 32U
+
 /* A new one for the session of this id. */
 void session_make_refresh_token(const char *session, RefreshToken *ret);
+/* The one that follows `spent` in the session of this id, with this salt: always the same. */
+void session_make_successor(const char *session, const char *spent,
+        const uint8_t salt[static SUCCESSOR_SALT_SIZE], RefreshToken *ret);
 void session_hash_refresh_token(const char *text, uint8_t ret[static crypto_hash_sha256_BYTES]);
 /* Until when the refresh token of a session that is used now is good, Unix milliseconds. */
 int64_t session_expiry(const Api *api, int64_t now);
 
 /* Fills in the answer to a login or refresh, with a new access token. All it is given must live as long as
  * the call. */
-int session_answer_tokens(
-        Call *call, Sc__Session *session, Sc__User *user, RefreshToken *token, Sc__TokenResponse *response);
+int session_answer_tokens(Call *call, Sc__Session *session, Sc__User *user, const char *refresh_token,
+        Sc__TokenResponse *response);
 
 /* Is this session of the user in force? 1 or 0. May suspend. */
 int session_check(Api *api, const char *user, const char *session);

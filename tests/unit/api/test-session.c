@@ -65,74 +65,6 @@ static void test_wrong_credentials_look_alike(void **state) {
         assert_int_equal(fixture.api.n_failed_logins, 2);
 }
 
-static void test_refresh(void **state) {
-        sign_in();
-        Outcome *outcome = refresh(token);
-        assert_int_equal(outcome->code, ERROR_NONE);
-        const Sc__TokenResponse *tokens = outcome->response;
-        assert_string_not_equal(tokens->refresh_token, token);
-        assert_string_equal(tokens->session, session);
-        assert_string_equal(tokens->user->username, "ann");
-        assert_int_equal(refresh(tokens->refresh_token)->code, ERROR_NONE);
-        assert_true(session_is_active(user, session));
-        assert_int_equal(fixture.api.n_refreshes, 2);
-}
-
-static void test_reused_refresh_token_ends_the_session(void **state) {
-        sign_in();
-        Outcome *outcome = refresh(token);
-        assert_int_equal(outcome->code, ERROR_NONE);
-        const Sc__TokenResponse *tokens = outcome->response;
-        assert_int_equal(refresh(token)->code, ERROR_SESSION_REVOKED);
-        wait_until_told(1);
-        assert_string_equal(fixture.ended_user, user);
-        assert_string_equal(fixture.ended_session, session);
-        /* the thief's, or the owner's */
-        assert_int_equal(refresh(tokens->refresh_token)->code, ERROR_SESSION_REVOKED);
-        assert_false(session_is_active(user, session));
-        assert_int_equal(fixture.n_ended, 1);
-}
-
-/* One renews it; the other one comes with a spent token, and ends it. */
-static void test_refresh_by_two_at_once(void **state) {
-        Outcome outcomes[2];
-
-        sign_in();
-        for (unsigned i = 0; i < 2; i++)
-                begin_refresh(&outcomes[i], token);
-        for (unsigned i = 0; i < 2; i++)
-                fixture_wait(&outcomes[i]);
-        unsigned winner = outcomes[0].code != ERROR_NONE;
-        assert_int_equal(outcomes[winner].code, ERROR_NONE);
-        assert_int_equal(outcomes[!winner].code, ERROR_SESSION_REVOKED);
-        wait_until_told(1);
-        assert_false(session_is_active(user, session));
-}
-
-static void test_bad_refresh_tokens(void **state) {
-        sign_in();
-        _cleanup_free_ char *guess =
-                format_string("%s.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", session);
-        const char *const malformed[] = {".", "x", ".x"}, *const unknown[] = {"x.", "nobody.x", guess};
-
-        assert_int_equal(refresh("")->code, ERROR_INVALID_ARGUMENT);
-        FOREACH_ARRAY(bad, malformed, ELEMENTSOF(malformed))
-                assert_int_equal(refresh(*bad)->code, ERROR_UNAUTHENTICATED);
-        FOREACH_ARRAY(bad, unknown, ELEMENTSOF(unknown))
-                assert_int_equal(refresh(*bad)->code, ERROR_SESSION_REVOKED);
-        /* Guessing ends nobody's session. */
-        assert_int_equal(refresh(token)->code, ERROR_NONE);
-        assert_int_equal(fixture.n_ended, 0);
-}
-
-static void test_expired_session_does_not_refresh(void **state) {
-        fixture.conf->auth_refresh_token_usec = 0;
-        sign_in();
-        fixture.conf->auth_refresh_token_usec = HOUR_USEC;
-        assert_int_equal(refresh(token)->code, ERROR_SESSION_REVOKED);
-        assert_false(session_is_active(user, session));
-}
-
 static void test_logout(void **state) {
         fixture.conf->auth_access_token_usec = HOUR_USEC;
         sign_in();
@@ -313,29 +245,6 @@ static void test_login_cancelled(void **state) {
         must_login("ann", "correct horse");
 }
 
-/* The same for a refresh: the new token is the one in force, or the old one still is. */
-static void test_refresh_cancelled(void **state) {
-        bool completed = false;
-
-        sign_in();
-        for (unsigned n_turns = 0; !completed; n_turns++) {
-                Outcome outcome;
-                Call *call = begin_refresh(&outcome, token);
-                for (unsigned i = 0; i < n_turns && !outcome.done; i++)
-                        fixture_run_once();
-                completed = outcome.done;
-                if (!completed)
-                        call_cancel(call);
-                fixture_wait(&outcome);
-                if (outcome.code == ERROR_NONE)
-                        strcpy(token, ((Sc__TokenResponse *) outcome.response)->refresh_token);
-                else
-                        assert_int_equal(outcome.code, ERROR_UNAVAILABLE);
-        }
-        assert_int_equal(refresh(token)->code, ERROR_NONE);
-        assert_int_equal(fixture.n_ended, 0);
-}
-
 /* The same for a logout; what was done is told, whoever still wants to hear of it. */
 static void test_logout_cancelled(void **state) {
         Sc__LogoutRequest request = SC__LOGOUT_REQUEST__INIT;
@@ -367,11 +276,6 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_login),
                 TEST(test_wrong_credentials_look_alike),
-                TEST(test_refresh),
-                TEST(test_reused_refresh_token_ends_the_session),
-                TEST(test_refresh_by_two_at_once),
-                TEST(test_bad_refresh_tokens),
-                TEST(test_expired_session_does_not_refresh),
                 TEST(test_logout),
                 TEST(test_logout_of_another_user),
                 TEST(test_logout_while_group_is_away),
@@ -382,7 +286,6 @@ int main(void) {
                 TEST(test_session_limit),
                 TEST(test_session_limit_lowered),
                 TEST(test_login_cancelled),
-                TEST(test_refresh_cancelled),
                 TEST(test_logout_cancelled),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
