@@ -12,21 +12,28 @@
 const MessageInfo *const api_records[] = {
         &sc__user__info,
         &sc__credential__info,
+        &sc__known_origin__info,
         &sc__session__info,
         STORE_ROLE_RECORDS,
         NULL,
 };
 
 int api_init(Api *api) {
-        int r = limiter_new(&api->by_address, LIMITER_ENTRIES);
-        if (r < 0)
-                return r;
-        return limiter_new(&api->by_account, LIMITER_ENTRIES);
+        Limiter **limiters[] = {&api->by_address, &api->by_account, &api->by_known};
+
+        for (size_t i = 0; i < ELEMENTSOF(limiters); i++) {
+                int r = limiter_new(limiters[i], LIMITER_ENTRIES);
+                if (r < 0)
+                        return r;
+        }
+        return charges_new(&api->charges, api->conf);
 }
 
 void api_done(Api *api) {
+        api->charges = charges_free(api->charges);
         api->by_address = limiter_free(api->by_address);
         api->by_account = limiter_free(api->by_account);
+        api->by_known = limiter_free(api->by_known);
 }
 
 void api_note_write(Api *api, int r) {
@@ -53,30 +60,32 @@ int api_write(Api *api, const StoreWrite *write, StoreWritten *ret) {
         return r;
 }
 
+/* rate: a minute. */
+static int take_try(
+        Call *call, Limiter *limiter, const char *key, uint64_t rate, uint64_t burst, const char *what) {
+        const LimiterTake take = {limiter, key, (double) rate / 60, (double) burst, 1};
+        uint64_t wait;
+
+        int r = limiter_take(&take, 1, boottime_usec(), &wait);
+        if (r < 0)
+                return r;
+        return r > 0 ? 0 : call_refuse_for(call, wait, what);
+}
+
 int api_limit_address(Call *call) {
-        Api *api = call->role;
+        const Api *api = call->role;
         char key[ADDRESS_KEY_SIZE];
 
         if (isempty(call->address)) /* came through another role, which has its own limits */
                 return 0;
         address_limit_key(call->address, key);
-        int r = limiter_take(api->by_address, key, api->conf->api_login_rate, api->conf->api_login_burst,
-                boottime_usec());
-        if (r < 0)
-                return r;
-        if (r == 0)
-                return call_refuse(call, ERROR_RATE_LIMITED, "too many tries from this address");
-        return 0;
+        return take_try(call, api->by_address, key, api->conf->api_login_rate, api->conf->api_login_burst,
+                "too many tries from this address");
 }
 
-int api_limit_account(Call *call, const char *username) {
-        Api *api = call->role;
+int api_limit_account(Call *call, Limiter *limiter, const char *key) {
+        const Api *api = call->role;
 
-        int r = limiter_take(api->by_account, username, api->conf->api_login_account_rate,
-                api->conf->api_login_account_burst, boottime_usec());
-        if (r < 0)
-                return r;
-        if (r == 0)
-                return call_refuse(call, ERROR_RATE_LIMITED, "too many tries for this account");
-        return 0;
+        return take_try(call, limiter, key, api->conf->api_login_account_rate,
+                api->conf->api_login_account_burst, "too many tries for this account");
 }

@@ -3,10 +3,11 @@
 
 /* What all domains of the api role share: Call.role of its handlers. api-role.c makes and ends it. */
 
-#include "api/limiter.h"
 #include "conf/conf.h"
 #include "service/call.h"
+#include "service/charge.h"
 #include "service/intents.h"
+#include "service/limiter.h"
 #include "service/token.h"
 #include "store/store.h"
 
@@ -19,7 +20,10 @@ typedef struct Api {
         Dispatcher *dispatcher;
         Intents *intents;
         PasswordHasher *hasher; /* NULL when the role stops */
-        Limiter *by_address, *by_account; /* of tries to sign in */
+        Charges *charges;
+        /* Of tries to sign in: of all from an address; to an account by strangers; to it from a device or an
+         * address that is known. */
+        Limiter *by_address, *by_account, *by_known;
         bool store_full; /* the last write found the disk full */
         void (*changed)(struct Api *api); /* store_full has changed; optional */
         /* since the start */
@@ -28,7 +32,7 @@ typedef struct Api {
 
 extern const MessageInfo *const api_records[]; /* for StoreConfig */
 
-/* Makes and frees the limiters; the other members are the caller's. */
+/* Makes and frees the limiters; conf must be there, and the other members are the caller's. */
 int api_init(Api *api);
 void api_done(Api *api);
 
@@ -38,7 +42,7 @@ int api_write(Api *api, const StoreWrite *write, StoreWritten *ret);
 /* Notes whether the disk is full, from the result of a write that went another way. */
 void api_note_write(Api *api, int r);
 
-/* Take from the limits of the caller's address, and of the account with this (folded) user name: 0, or the
- * call was refused. */
+/* Takes from [Api] LoginRate= of the caller's address: 0, or the call was refused. */
 int api_limit_address(Call *call);
-int api_limit_account(Call *call, const char *username);
+/* Takes from [Api] LoginAccountRate= of one bucket of by_account or by_known. */
+int api_limit_account(Call *call, Limiter *limiter, const char *key);

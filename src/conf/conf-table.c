@@ -47,12 +47,14 @@ const ConfKey conf_keys[] = {
                 "Memory for all requests together that have begun and are not complete. Beyond that the "
                 "oldest of them are refused with status 503."},
         {"Api", "LoginRate", UNSIGNED(api_login_rate, "20", 0, 1000000), RELOAD,
-                "Logins, registrations and token refreshes that one address may try a minute; 0: no limit."},
+                "Logins and registrations that one address may try a minute; 0: no limit. Logins of devices "
+                "that signed in before do not count."},
         {"Api", "LoginBurst", UNSIGNED(api_login_burst, "20", 1, 1000000), RELOAD,
                 "How many of these tries may come at once."},
         {"Api", "LoginAccountRate", UNSIGNED(api_login_account_rate, "5", 0, 1000000), RELOAD,
                 "Logins to one account that may be tried a minute, from all addresses together; 0: no "
-                "limit."},
+                "limit. Each device and address that signed in to the account before may try as often by "
+                "itself, whatever the others do."},
         {"Api", "LoginAccountBurst", UNSIGNED(api_login_account_burst, "10", 1, 1000000), RELOAD,
                 "How many of these tries may come at once."},
         {"Api", "AllowedOrigins", LIST(api_allowed_origins, ""), RELOAD,
@@ -109,10 +111,6 @@ const ConfKey conf_keys[] = {
         {"Socket", "MaxQueue", SIZE(socket_max_queue, "1M", 16 * KIB, 1 * GIB), RELOAD,
                 "Bytes that may wait for one client that reads slowly. Beyond that it is disconnected, and "
                 "gets from the store what it missed when it comes back."},
-        {"Socket", "CommandRate", UNSIGNED(socket_command_rate, "50", 0, 1000000), RELOAD,
-                "Commands that one connection may send a second; 0: no limit."},
-        {"Socket", "CommandBurst", UNSIGNED(socket_command_burst, "200", 1, 1000000), RELOAD,
-                "How many of these commands may come at once."},
         {"Socket", "MaxConnections", UNSIGNED(socket_max_connections, "18000", 0, 10000000), RELOAD,
                 "Most connections of one instance at a time; 0: no limit but that of open files. Keep it "
                 "below LimitNOFILE= of the unit."},
@@ -122,6 +120,19 @@ const ConfKey conf_keys[] = {
                 "come from the proxy's address."},
         {"Socket", "MaxConnectionsPerUser", UNSIGNED(socket_max_connections_per_user, "50", 0, 1000000),
                 RELOAD, "Most connections of one user to one instance at a time; 0: no limit."},
+
+        {"Limits", "UserRate", UNSIGNED(limits_user_rate, "100", 0, 1000000), RELOAD,
+                "What one user may ask of an instance of a role a second, over REST or all of the user's "
+                "sockets together; 0: no limit. Most calls count once, those that answer long pages several "
+                "times. Beyond it calls are refused as rate_limited, and a socket that goes on all the same "
+                "is closed."},
+        {"Limits", "UserBurst", UNSIGNED(limits_user_burst, "500", 1, 1000000), RELOAD,
+                "How much of that may come at once."},
+        {"Limits", "AddressRate", UNSIGNED(limits_address_rate, "1000", 0, 1000000), RELOAD,
+                "The same for all that comes from one address (of IPv6: from one /64), with or without a "
+                "user; 0: no limit. Addresses of Api.TrustedProxies= are not counted."},
+        {"Limits", "AddressBurst", UNSIGNED(limits_address_burst, "5000", 1, 1000000), RELOAD,
+                "How much of that may come at once."},
 
         {"Group", "MaxRecovery", UNSIGNED(group_max_recovery, "500", 0, 100000), RELOAD,
                 "Messages of one conversation that a client gets at once when it comes back. One that "

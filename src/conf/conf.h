@@ -44,8 +44,10 @@ typedef struct Conf {
         uint64_t socket_pending_memory; /* bytes of connections that have not signed in, all together */
         uint64_t socket_handshake_timeout_usec, socket_ping_interval_usec, socket_pong_timeout_usec;
         uint64_t socket_max_queue; /* bytes waiting for one connection */
-        uint64_t socket_command_rate, socket_command_burst;
         uint64_t socket_max_connections, socket_max_connections_per_address, socket_max_connections_per_user;
+        /* [Limits] */
+        uint64_t limits_user_rate, limits_user_burst; /* calls a second; how many at once */
+        uint64_t limits_address_rate, limits_address_burst;
         /* [Group] */
         uint64_t group_max_recovery; /* messages of one conversation that a reconnect replays */
         uint64_t group_cache_conversations; /* kept in memory while idle */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "schema-tables.h"
+#include "service/charge.h"
 
 #define CALL_DETAIL_SIZE 256
 
@@ -112,6 +113,12 @@ int call_refuse(Call *call, Sc__ErrorCode code, const char *format, ...) {
         call->refusal = code;
         call->detail = arena_strdup(&call->arena, detail) ?: "";
         return CALL_REFUSED;
+}
+
+int call_refuse_for(Call *call, uint64_t wait_usec, const char *what) {
+        call->retry_usec = wait_usec;
+        return call_refuse(
+                call, ERROR_RATE_LIMITED, "%s; again in %u s", what, charge_wait_seconds(wait_usec));
 }
 
 void call_end(Call *call, int r, const ProtobufCMessage *response) {

@@ -61,6 +61,7 @@ struct Call {
 
         Fiber *fiber; /* that runs the handler, or waits to; NULL: none yet, or hot */
         Sc__ErrorCode refusal; /* what call_refuse() was given */
+        uint64_t retry_usec; /* of ERROR_RATE_LIMITED: after how long to try again; 0: not known */
         const char *detail; /* likewise, in the arena */
 
         /* Of the dispatcher. */
@@ -87,6 +88,8 @@ int call_set_caller(Call *call, const Sc__Caller *caller);
 
 /* `return call_refuse(call, ERROR_NOT_FOUND, "…");` The detail names the field that is meant, or is "". */
 int call_refuse(Call *call, Sc__ErrorCode code, const char *format, ...) _printf_(3, 4);
+/* The same with ERROR_RATE_LIMITED, for somebody who may try again after `wait_usec`. */
+int call_refuse_for(Call *call, uint64_t wait_usec, const char *what);
 
 /* Calls another method on behalf of the same caller, with the same trace and deadline, and waits. *ret is
  * the response, in the call's arena. CALL_REFUSED: that method's error is this call's now (a handler may

@@ -10,6 +10,7 @@
 
 #include <sys/queue.h>
 
+#include "service/charge.h"
 #include "service/role.h"
 #include "service/token.h"
 #include "socket/codec.h"
@@ -40,6 +41,7 @@ typedef struct ConnectionHandlers {
 struct SocketRole {
         RoleProcess *process;
         const Conf *conf;
+        Charges *charges;
         TokenKey *key;
         WebServer *server; /* NULL in tests */
         Gateway *gateway;

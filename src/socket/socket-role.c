@@ -136,7 +136,10 @@ int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
                 if (!role->ping[i])
                         return -ENOMEM;
         }
-        int r = timer_wheel_init(&role->timer_wheel, process->event, connection_on_deadline);
+        int r = charges_new(&role->charges, role->conf);
+        if (r < 0)
+                return r;
+        r = timer_wheel_init(&role->timer_wheel, process->event, connection_on_deadline);
         if (r < 0)
                 return r;
         r = gateway_new(&role->gateway, role);
@@ -153,6 +156,7 @@ SocketRole *socket_role_free(SocketRole *role) {
         web_server_free(role->server); /* with it all connections */
         gateway_free(role->gateway);
         timer_wheel_done(&role->timer_wheel);
+        charges_free(role->charges);
         for (unsigned i = 0; i < N_CODECS; i++)
                 bytes_unref(role->ping[i]);
         buffer_done(&role->batch_buffer);

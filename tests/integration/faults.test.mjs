@@ -10,7 +10,7 @@ import { Host, UNITS, until } from './lib/host.mjs';
 import { postgresql } from './lib/store.mjs';
 import { Talker, findFaults } from './lib/talk.mjs';
 
-const CONFIGURATION = '[Api]\nLoginRate=0\n[Socket]\nCommandRate=0\n';
+const CONFIGURATION = '[Api]\nLoginRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n';
 
 async function talkers(host) {
   const apis = [await newUser(host.api), await newUser(host.api)];

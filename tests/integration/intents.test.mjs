@@ -9,7 +9,7 @@ import { Client, RawClient } from './lib/clients.mjs';
 import { Host, until } from './lib/host.mjs';
 import { postgresql } from './lib/store.mjs';
 
-const CONFIGURATION = '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Auth]\nHashMemory=64K\nHashOperations=1\n[Socket]\nCommandRate=0\nMaxConnectionsPerAddress=0\n';
+const CONFIGURATION = '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Auth]\nHashMemory=64K\nHashOperations=1\n[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxConnectionsPerAddress=0\n';
 const STORES = { api: 'accounts', group: 'conversations' };
 
 const DATABASE = 'postgresql@15-test.service';

@@ -44,7 +44,7 @@ describe('the stores of 0.1', { skip: postgresql }, () => {
   before(async () => {
     host = await Host.boot({
       start: false,
-      files: { '/etc/stonechat/stonechat.conf.d/50-test.conf': '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Auth]\nMaxSessions=1000\n[Socket]\nCommandRate=0\n' },
+      files: { '/etc/stonechat/stonechat.conf.d/50-test.conf': '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Auth]\nMaxSessions=1000\n[Limits]\nUserRate=0\nAddressRate=0\n' },
     });
     await host.systemctl('start', 'stonechat-api.service', 'stonechat-group.service');
     await host.systemctl('stop', 'stonechat-api.service', 'stonechat-api.socket', 'stonechat-group.service', 'stonechat-group.socket');

@@ -237,7 +237,7 @@ describe('the socket refuses', () => {
   });
 
   it('a reader that is too slow: it is closed, recovers, and nobody else waits', { timeout: 120_000 }, async () => {
-    await host.write('/etc/stonechat/stonechat.conf.d/60-slow.conf', '[Socket]\nMaxQueue=64K\nCommandRate=0\n');
+    await host.write('/etc/stonechat/stonechat.conf.d/60-slow.conf', '[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxQueue=64K\n');
     await host.systemctl('restart', 'stonechat-socket@1.service');
     const reader = new Client(host.socket, bob);
     await reader.connect();

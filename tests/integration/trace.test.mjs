@@ -8,7 +8,7 @@ import { Client } from './lib/clients.mjs';
 import { Host, until } from './lib/host.mjs';
 
 const CONFIGURATION = '/etc/stonechat/stonechat.conf.d/50-test.conf';
-const configuration = (rate) => `[Api]\nLoginRate=0\nLoginAccountRate=0\n[Socket]\nCommandRate=0\n[Log]\nTraceRate=${rate}\n`;
+const configuration = (rate) => `[Api]\nLoginRate=0\nLoginAccountRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Log]\nTraceRate=${rate}\n`;
 const ROLES = ['stonechat-api.service', 'stonechat-group.service', 'stonechat-socket@1.service'];
 
 const newTrace = (flags = '01') => {

@@ -17,7 +17,7 @@ char *account_fold_username(Call *call, const char *username);
 int account_get(Call *call, const char *id, Sc__User **ret);
 int account_find(Call *call, const char *username, Sc__User **ret);
 
-/* Is this the password of the user with this folded name? 0 and the user, in the call's arena; -EKEYREJECTED
- * if not, or if there is no such user, which takes as long. A hash of another cost than the configured one
+/* Is this the user's password? 0; or -EKEYREJECTED if not, or if there is no such user (NULL), which takes as
+ * long. `known`: it comes from where the user signed in before. A hash of another cost than the configured one
  * is replaced. Wipes the password. May suspend. */
-int account_check_password(Call *call, const char *username, char *password, Sc__User **ret);
+int account_check_password(Call *call, const Sc__User *user, bool known, char *password);

@@ -18,28 +18,23 @@ static void replace_hash(Api *api, Sc__Credential *credential, char *hash) {
                 log_peer((.error_number = -r), LOG_WARNING, "Failed to store a password's new hash: %m");
 }
 
-int account_check_password(Call *call, const char *username, char *password, Sc__User **ret) {
+int account_check_password(Call *call, const Sc__User *user, bool known, char *password) {
         _cleanup_(password_wipep) char *secret = password;
         Sc__Credential key = SC__CREDENTIAL__INIT, *credential = NULL;
         char new_hash[PASSWORD_HASH_SIZE];
         Api *api = call->role;
-        Sc__User *user = NULL;
 
-        int r = account_find(call, username, &user);
-        if (r < 0)
-                return r;
         /* For an unknown user the same steps are taken. */
         if (user)
                 key.user = user->id;
-        r = store_get(api->store, &call->arena, &sc__credential__info, &key.base, &credential);
+        int r = store_get(api->store, &call->arena, &sc__credential__info, &key.base, &credential);
         if (r < 0)
                 return r;
-        r = password_verify(api->hasher, secret, credential ? credential->password_hash : NULL,
+        r = password_verify(api->hasher, secret, credential ? credential->password_hash : NULL, known,
                 password_cost(api->conf), new_hash);
         if (r < 0)
                 return r;
         if (r > 0)
                 replace_hash(api, credential, new_hash);
-        *ret = user;
         return 0;
 }

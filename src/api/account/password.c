@@ -11,7 +11,7 @@
 struct PasswordHasher {
         WorkQueue *queue;
         WorkReturn *back;
-        unsigned n_jobs, max_jobs; /* begun or waiting */
+        unsigned n_jobs, max_jobs, max_strangers; /* begun or waiting */
 };
 
 typedef struct PasswordJob {
@@ -88,6 +88,7 @@ int password_hasher_new(PasswordHasher **ret, sd_event *event, unsigned n_thread
         if (!hasher)
                 return -ENOMEM;
         hasher->max_jobs = n_threads + max_queued;
+        hasher->max_strangers = n_threads + max_queued - max_queued / 4;
         int r = work_return_new(&hasher->back, event, on_done, hasher);
         if (r < 0)
                 return r;
@@ -134,10 +135,10 @@ static PasswordJob *password_job_new(const char *password, PasswordCost cost) {
 }
 
 /* Has a thread do it, and waits. A fiber that is cancelled does not wait for its end. */
-static int run_job(PasswordHasher *hasher, PasswordJob *job) {
+static int run_job(PasswordHasher *hasher, PasswordJob *job, bool known) {
         if (!hasher)
                 return -ECANCELED;
-        if (hasher->n_jobs >= hasher->max_jobs)
+        if (hasher->n_jobs >= (known ? hasher->max_jobs : hasher->max_strangers))
                 return -EBUSY;
         hasher->n_jobs++;
         future_ref(&job->future);
@@ -153,15 +154,15 @@ int password_hash(
         password_wipe(password);
         if (!job)
                 return -ENOMEM;
-        int r = run_job(hasher, job);
+        int r = run_job(hasher, job, false);
         if (r < 0)
                 return r;
         strcpy(hash, job->hash);
         return 0;
 }
 
-int password_verify(PasswordHasher *hasher, char *password, const char *stored, PasswordCost cost,
-        char hash[static PASSWORD_HASH_SIZE]) {
+int password_verify(PasswordHasher *hasher, char *password, const char *stored, bool known,
+        PasswordCost cost, char hash[static PASSWORD_HASH_SIZE]) {
         _cleanup_(password_job_unrefp) PasswordJob *job = password_job_new(password, cost);
 
         password_wipe(password);
@@ -172,7 +173,7 @@ int password_verify(PasswordHasher *hasher, char *password, const char *stored, 
                 job->known = true;
                 strcpy(job->stored, stored);
         }
-        int r = run_job(hasher, job);
+        int r = run_job(hasher, job, known);
         if (r < 0 || !job->hashed)
                 return r;
         strcpy(hash, job->hash);

@@ -32,7 +32,10 @@ PasswordHasher *password_hasher_free(PasswordHasher *hasher);
 DEFINE_CLEANUP(PasswordHasher *, password_hasher_free);
 bool password_hasher_is_alive(PasswordHasher *hasher);
 
-/* Both wait, on a fiber, and wipe the password at once, also when they fail: -EBUSY when too many wait
+/* A quarter of the places where passwords wait is kept for those who are known: strangers who guess find the
+ * others taken by their like.
+ *
+ * Both wait, on a fiber, and wipe the password at once, also when they fail: -EBUSY when too many wait
  * already, -ENOMEM, -ECANCELED when the hasher is NULL (gone already), or what the fiber was cancelled with.
  * hash: room for the new one. */
 int password_hash(
@@ -40,8 +43,8 @@ int password_hash(
 /* 0, or -EKEYREJECTED for a wrong password. 1: it is right, but the stored hash has another cost, and should
  * be replaced by `hash`. stored NULL: there is no such user; takes as long as if there were, and ends with
  * -EKEYREJECTED. */
-int password_verify(PasswordHasher *hasher, char *password, const char *stored, PasswordCost cost,
-        char hash[static PASSWORD_HASH_SIZE]);
+int password_verify(PasswordHasher *hasher, char *password, const char *stored, bool known,
+        PasswordCost cost, char hash[static PASSWORD_HASH_SIZE]);
 
 /* Overwrites it. */
 static inline void password_wipe(char *password) {

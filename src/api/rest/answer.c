@@ -135,6 +135,7 @@ int rest_write_problem(Buffer *out, Sc__ErrorCode code, const char *detail, cons
 void rest_answer_problem(RestRequest *request, Sc__ErrorCode code, const char *detail, const char *allow) {
         const ErrorInfo *error = schema_error(code);
         _cleanup_buffer_ Buffer body = {};
+        char retry_after[16];
         HttpHeader headers[3];
         size_t n = 0;
 
@@ -144,8 +145,10 @@ void rest_answer_problem(RestRequest *request, Sc__ErrorCode code, const char *d
                         request->token_given ? "Bearer error=\"invalid_token\"" : "Bearer"};
         if (allow)
                 headers[n++] = (HttpHeader){"allow", allow};
-        if (error->http == 429 || error->http == 503)
-                headers[n++] = (HttpHeader){"retry-after", error->http == 429 ? "10" : "1"};
+        if (error->http == 429 || error->http == 503) {
+                snprintf(retry_after, sizeof(retry_after), "%u", charge_wait_seconds(request->retry_usec));
+                headers[n++] = (HttpHeader){"retry-after", retry_after};
+        }
         /* Without memory for the document the status alone has to do. */
         if (rest_write_problem(&body, code, detail, &request->trace) < 0)
                 body.size = 0;

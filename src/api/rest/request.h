@@ -24,6 +24,7 @@ typedef struct RestRequest {
         char address[64]; /* of the client */
         uint64_t deadline_usec; /* on CLOCK_BOOTTIME */
         bool token_given;
+        uint64_t retry_usec; /* of ERROR_RATE_LIMITED: after how long to try again; 0: not known */
         LIST_ENTRY(RestRequest) requests;
 } RestRequest;
 
@@ -31,7 +32,7 @@ struct Rest {
         Api *api;
         Health *health;
         RouteTable *routes;
-        uint64_t n_requests, n_failed; /* failed: answered with a status of 500 and above */
+        uint64_t n_requests, n_failed, n_limited; /* failed: answered with a status of 500 and above */
         unsigned n_active;
         char openapi_etag[OPENAPI_ETAG_SIZE];
         LIST_HEAD(RestRequestList, RestRequest) requests;

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdio.h>
 
+#include "api/rest/admit.h"
 #include "api/rest/answer.h"
 #include "api/rest/read.h"
 #include "api/session/session.h"
@@ -60,6 +61,7 @@ size_t rest_statistics(const Rest *rest, BusStatistic *ret, size_t max) {
                 {"requests", rest->n_requests},
                 {"requests_active", rest->n_active},
                 {"requests_failed", rest->n_failed},
+                {"requests_limited", rest->n_limited},
         };
         size_t n = MIN(max, ELEMENTSOF(statistics));
 
@@ -162,17 +164,29 @@ static void answer_health(RestRequest *request) {
 static const struct {
         const char *path;
         void (*answer)(RestRequest *request);
+        bool free; /* whoever looks after the server asks often, and is answered whatever else its address does */
 } pages[] = {
-        {"/", answer_root},
-        {"/healthz", answer_health},
-        {"/openapi.json", answer_openapi},
+        {"/", answer_root, false},
+        {"/healthz", answer_health, true},
+        {"/openapi.json", answer_openapi, false},
 };
+
+/* False: it was refused. */
+static bool admit_page(RestRequest *request) {
+        Sc__ErrorCode code = rest_admit_page(request);
+
+        if (code != ERROR_NONE)
+                rest_answer_problem(request, code, NULL, NULL);
+        return code == ERROR_NONE;
+}
 
 /* True if it was a page, and then it is answered, or will be. */
 static bool serve_page(RestRequest *request, const char *verb, const char *path) {
         FOREACH_ARRAY(page, pages, ELEMENTSOF(pages)) {
                 if (!streq(page->path, path))
                         continue;
+                if (!page->free && !admit_page(request))
+                        return true;
                 if (streq(verb, "GET"))
                         page->answer(request);
                 else if (streq(verb, "OPTIONS"))
@@ -200,6 +214,7 @@ static void on_call_done(Call *call, Sc__ErrorCode code, const char *detail,
                 detail = NULL;
         }
         if (code != ERROR_NONE) {
+                request->retry_usec = call->retry_usec;
                 rest_answer_problem(request, code, detail, NULL);
                 return;
         }
@@ -239,24 +254,6 @@ static void serve_signed_in(void *userdata) {
                 dispatch(request);
 }
 
-/* Who asks, by the token. */
-static Sc__ErrorCode authenticate(RestRequest *request) {
-        const char *token = rest_bearer_token(request->http);
-        Sc__Caller caller = SC__CALLER__INIT;
-        TokenClaims claims;
-
-        if (!token)
-                return ERROR_UNAUTHENTICATED;
-        request->token_given = true;
-        Sc__ErrorCode code = token_verify(request->rest->api->token_key, token, unix_msec() / 1000, &claims);
-        if (code != ERROR_NONE)
-                return code;
-        caller.user = claims.user;
-        caller.session = claims.session;
-        caller.device = claims.device;
-        return call_set_caller(request->call, &caller) < 0 ? ERROR_OVERLOADED : ERROR_NONE;
-}
-
 static void serve_method(RestRequest *request, const RouteMatch *match) {
         JsonError error = {};
 
@@ -268,20 +265,16 @@ static void serve_method(RestRequest *request, const RouteMatch *match) {
         call->trace = request->trace;
         call->deadline_usec = request->deadline_usec;
         call->address = arena_strdup(&call->arena, request->address);
-        Sc__ErrorCode code =
-                call->address ? rest_read_request(request->http, match, call, &error) : ERROR_OVERLOADED;
+        Sc__ErrorCode code = call->address ? rest_admit_call(request) : ERROR_OVERLOADED;
+        if (code == ERROR_NONE)
+                code = rest_read_request(request->http, match, call, &error);
         http_request_free_body(request->http);
         if (code != ERROR_NONE)
                 rest_answer_problem(request, code, error.detail, NULL);
         else if (call->method->access == ACCESS_PUBLIC)
                 dispatch(request);
-        else {
-                code = authenticate(request);
-                if (code != ERROR_NONE)
-                        rest_answer_problem(request, code, NULL, NULL);
-                else
-                        continue_on_fiber(request, call->caller.user, serve_signed_in);
-        }
+        else
+                continue_on_fiber(request, call->caller.user, serve_signed_in);
 }
 
 static void serve(RestRequest *request) {
@@ -294,12 +287,15 @@ static void serve(RestRequest *request) {
         if (serve_page(request, verb, path))
                 return;
         if (streq(path, "*")) {
-                rest_answer_options(request, ALL_VERBS);
+                if (admit_page(request))
+                        rest_answer_options(request, ALL_VERBS);
                 return;
         }
         int r = route_table_match(request->rest->routes, verb, path, &match, allow);
         if (r >= 0)
                 serve_method(request, &match);
+        else if (!admit_page(request))
+                return;
         else if (r == -ENOENT)
                 rest_answer_problem(request, ERROR_METHOD_NOT_FOUND, "no such path", NULL);
         else if (streq(verb, "OPTIONS"))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/account/account.h"
+#include "api/session/known.h"
 #include "api/session/session.h"
 #include "schema-tables.h"
 #include "service-handlers.h"
@@ -76,49 +77,99 @@ static int refuse_credentials(Call *call) {
         return call_refuse(call, ERROR_INVALID_CREDENTIALS, "%s", "");
 }
 
-/* Says the same, after the same time, whether the user is unknown or the password wrong. */
-int handle_auth_login(Call *call, const Sc__LoginRequest *request, Sc__TokenResponse *response) {
-        _cleanup_(password_wipep) char *password = request->password;
-        RefreshToken *token = arena_new(&call->arena, RefreshToken, 1);
-        char *username = account_fold_username(call, request->username);
-        char *id = arena_alloc(&call->arena, UUID_TEXT_SIZE);
-        Api *api = call->role;
-        StoreWritten written;
-        Sc__User *user;
+/* Who wants to sign in, and whether he may try now. *ret_user NULL: there is no such user, which nobody is to
+ * notice. */
+static int admit(Call *call, const Sc__LoginRequest *request, const char *username, Sc__User **ret_user,
+        Known *ret_known) {
+        Sc__User *user = NULL;
+        Known known;
 
-        if (!token || !username || !id)
+        int r = account_find(call, username, &user);
+        if (r < 0)
+                return r;
+        r = known_read(call, user ? user->id : NULL, request->device_token, &known);
+        if (r < 0)
+                return r;
+        /* A device that is known does not suffer from whoever shares its address either. */
+        r = known.device ? 0 : api_limit_address(call);
+        if (r >= 0)
+                r = known_limit(call, &known, user ? user->id : "", username);
+        if (r < 0)
+                return r;
+        *ret_user = user;
+        *ret_known = known;
+        return 0;
+}
+
+/* The session, and what its device and address are known by from now on. */
+static int store_login(Call *call, const Sc__LoginRequest *request, const Known *known,
+        const Sc__Session *session, Sc__TokenResponse *response) {
+        StoreItem *items = arena_new(&call->arena, StoreItem, KNOWN_MAX_CHANGES);
+        const char *device_token;
+        StoreWritten written;
+        size_t n_items;
+
+        if (!items)
                 return -ENOMEM;
-        int r = api_limit_address(call);
+        int r = known_remember(
+                call, known, session->user, request->device_token, &device_token, items, &n_items);
         if (r < 0)
                 return r;
-        r = api_limit_account(call, username);
-        if (r < 0)
-                return r;
-        r = account_check_password(call, username, password, &user);
-        if (r == -EKEYREJECTED)
-                return refuse_credentials(call);
-        if (r < 0)
-                return r;
+        response->device_token = (char *) device_token;
+        StoreWrite write = {
+                .partition = session->user,
+                .guard = {STORE_INSERT, &sc__session__info, &session->base},
+                .followers = items,
+                .n_followers = n_items,
+        };
+        return api_write(call->role, &write, &written);
+}
+
+static int begin_session(Call *call, const Sc__LoginRequest *request, const Known *known, Sc__User *user,
+        Sc__TokenResponse *response) {
+        RefreshToken *token = arena_new(&call->arena, RefreshToken, 1);
+        char *id = arena_alloc(&call->arena, UUID_TEXT_SIZE);
+
+        if (!token || !id)
+                return -ENOMEM;
         uuid_v7(id);
         session_make_refresh_token(id, token);
         Sc__Session *session = new_session(call, user->id, request->device, token, id);
         if (!session)
                 return -ENOMEM;
-        r = session_answer_tokens(call, session, user, token->text, response);
+        int r = session_answer_tokens(call, session, user, token->text, response);
+        if (r >= 0)
+                r = store_login(call, request, known, session, response);
         if (r < 0)
                 return r;
-        StoreWrite write = {
-                .partition = user->id,
-                .guard = {STORE_INSERT, &sc__session__info, &session->base},
-        };
-        r = api_write(api, &write, &written);
-        if (r < 0)
-                return r;
-        api->n_logins++;
-        log_trace(&call->trace, (.method = call->method->name, .user = user->id), "Signed in");
         r = end_surplus(call, session);
         if (r < 0 && r != -ECANCELED)
                 log_peer((.trace = &call->trace, .user = user->id, .error_number = -r), LOG_WARNING,
                         "Failed to end a user's surplus sessions: %m");
+        return 0;
+}
+
+/* Says the same, after the same time, whether the user is unknown or the password wrong. */
+int handle_auth_login(Call *call, const Sc__LoginRequest *request, Sc__TokenResponse *response) {
+        _cleanup_(password_wipep) char *password = request->password;
+        char *username = account_fold_username(call, request->username);
+        Api *api = call->role;
+        Sc__User *user;
+        Known known;
+
+        if (!username)
+                return -ENOMEM;
+        int r = admit(call, request, username, &user, &known);
+        if (r < 0)
+                return r;
+        r = account_check_password(call, user, known.device || known.address, password);
+        if (r == -EKEYREJECTED)
+                return refuse_credentials(call);
+        if (r >= 0)
+                r = begin_session(call, request, &known, user, response);
+        if (r < 0)
+                return r;
+        api->n_logins++;
+        log_trace(&call->trace, (.method = call->method->name, .user = user->id), "Signed in");
         return 0;
 }

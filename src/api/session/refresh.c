@@ -152,9 +152,6 @@ int handle_auth_refresh(Call *call, const Sc__RefreshRequest *request, Sc__Token
         Refresh refresh = {.call = call, .request = request, .response = response};
         Api *api = call->role;
 
-        int r = api_limit_address(call);
-        if (r < 0)
-                return r;
         if (!dot || dot == request->refresh_token)
                 return call_refuse(call, ERROR_UNAUTHENTICATED, "the refresh token is malformed");
         refresh.id =
@@ -163,7 +160,7 @@ int handle_auth_refresh(Call *call, const Sc__RefreshRequest *request, Sc__Token
                 return -ENOMEM;
         session_hash_refresh_token(request->refresh_token, refresh.presented);
         /* Of those who come with the same token the first exchanges it, and the others repeat that. */
-        r = -ESTALE;
+        int r = -ESTALE;
         for (unsigned n = 0; r == -ESTALE && n < REFRESH_TRIES; n++)
                 r = refresh_once(&refresh);
         if (r < 0)

@@ -18,7 +18,6 @@
 #include "socket/protocol.h"
 #include "socket/role-state.h"
 #include "util/id.h"
-#include "util/token-bucket.h"
 
 typedef struct Subscription Subscription;
 typedef struct PendingCommand PendingCommand;
@@ -56,7 +55,6 @@ struct Connection {
         LIST_HEAD(, Attachment) attachments; /* under way */
         uint64_t attached_serial; /* role->serial when it was first attached; 0: never */
         TimerWheelEntry deadline; /* the next of the times below */
-        TokenBucket command_rate;
         uint32_t allowance; /* size of the message that was queued when nothing else was */
         uint32_t ping_at, pong_by, expires_at; /* timer_wheel_clock(); 0: none */
         uint16_t n_pending, n_refused; /* refused by the rate limit one after the other */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "socket/connection/receive.h"
 
+#include <stdio.h>
+
 #include "schema-tables.h"
 #include "util/time-util.h"
 
@@ -20,21 +22,49 @@ static int defer_commands(Connection *connection, const CodecReader *rest) {
         return connection->deferred->error;
 }
 
-/* True if the rate limit lets the command pass; otherwise it was refused, and the connection of a client
- * that goes on all the same was ended. */
-static bool check_rate(Connection *connection, uint32_t id) {
+/* That of the method, if the command calls one. */
+static unsigned command_cost(const Client__Command *command) {
+        const MethodInfo *method = NULL;
+
+        switch (command->method_case) {
+        case CLIENT__COMMAND__METHOD_RPC:
+                method = schema_find_method(command->rpc->method);
+                break;
+        case CLIENT__COMMAND__METHOD_PUBLISH:
+                method = &method_message_send;
+                break;
+        case CLIENT__COMMAND__METHOD_HISTORY:
+                method = &method_message_history;
+                break;
+        case CLIENT__COMMAND__METHOD_PRESENCE:
+        case CLIENT__COMMAND__METHOD_PRESENCE_STATS:
+                method = &method_conversation_presence;
+                break;
+        default:
+                break;
+        }
+        return method ? method->cost : CHARGE_DEFAULT_COST;
+}
+
+/* True if the limits of the user and the address let the command pass; otherwise it was refused, and the
+ * connection of a client that goes on all the same was ended. */
+static bool check_rate(Connection *connection, uint32_t id, unsigned cost) {
         SocketRole *role = connection->role;
+        char detail[64];
 
         role->statistics.commands++;
-        if (token_bucket_take(&connection->command_rate, (double) role->conf->socket_command_rate,
-                    (double) role->conf->socket_command_burst, 1, boottime_usec())) {
+        uint64_t wait = charge(
+                role->charges, connection_user(connection), websocket_address(connection->socket), cost);
+        if (wait == 0) {
                 connection->n_refused = 0;
                 return true;
         }
-        if (++connection->n_refused > CONNECTION_MAX_REFUSED)
+        if (++connection->n_refused > CONNECTION_MAX_REFUSED) {
                 connection_disconnect(connection, DISCONNECT_TOO_MANY_REQUESTS);
-        else
-                connection_reply_error(connection, id, protocol_error(ERROR_RATE_LIMITED), NULL);
+                return false;
+        }
+        snprintf(detail, sizeof(detail), "again in %u s", charge_wait_seconds(wait));
+        connection_reply_error(connection, id, protocol_error(ERROR_RATE_LIMITED), detail);
         return false;
 }
 
@@ -54,7 +84,7 @@ static int receive_command(Connection *connection, CodecReader *reader) {
          * for. */
         bool is_pong = r > 0 && id == 0 && command->method_case == CLIENT__COMMAND__METHOD__NOT_SET &&
                        connection->pong_by > 0;
-        if (!is_pong && !check_rate(connection, id))
+        if (!is_pong && !check_rate(connection, id, r > 0 ? command_cost(command) : CHARGE_DEFAULT_COST))
                 return 1;
         if (r < 0)
                 connection_reply_error(connection, id, protocol_error(error.code), error.detail);

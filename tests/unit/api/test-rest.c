@@ -529,6 +529,39 @@ static void test_rate_limit_and_proxies(void **state) {
         assert_false(is_limited("192.0.2.1", "198.51.100.10"));
 }
 
+/* Every call is charged to its user and address, what has no user to the address. */
+static void test_charges(void **state) {
+        const char *authorization = sign_in();
+
+        fixture.conf->limits_user_rate = fixture.conf->limits_address_rate = 1;
+        fixture.conf->limits_user_burst = 3;
+        fixture.conf->limits_address_burst = 10;
+        for (unsigned i = 0; i < 5; i++) {
+                ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization,
+                        .address = "192.0.2.7");
+                assert_int_equal(http.status, i < 3 ? 200 : 429);
+        }
+        assert_problem(429, "rate_limited");
+        assert_true(answer_has_header("retry-after: 1\n"));
+        /* Wherever the user is; and somebody else there is not concerned. */
+        ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization, .address = "192.0.2.8");
+        assert_int_equal(http.status, 429);
+        for (unsigned i = 0; i < 7; i++) {
+                ASK(.verb = "GET", .path = i % 2 ? "/nowhere" : "/openapi.json", .address = "192.0.2.7");
+                assert_int_equal(http.status, i % 2 ? 404 : 200);
+        }
+        ASK(.verb = "GET", .path = "/", .address = "192.0.2.7");
+        assert_problem(429, "rate_limited");
+        ASK(.verb = "GET", .path = "/healthz", .address = "192.0.2.7");
+        assert_int_equal(http.status, 200);
+        /* Bad tokens are charged, too. */
+        for (unsigned i = 0; i < 12; i++) {
+                ASK(.verb = "GET", .path = "/v1/users/me", .authorization = "Bearer x",
+                        .address = "192.0.2.9");
+                assert_int_equal(http.status, i < 10 ? 401 : 429);
+        }
+}
+
 static void test_refused_by_web_layer(void **state) {
         _cleanup_buffer_ Buffer body = {};
 
@@ -558,6 +591,7 @@ int main(void) {
                 TEST(test_rest_ends_first),
                 TEST(test_cors),
                 TEST(test_rate_limit_and_proxies),
+                TEST(test_charges),
                 TEST(test_refused_by_web_layer),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

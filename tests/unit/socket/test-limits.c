@@ -13,9 +13,8 @@
 static void test_rate_limit(void **state) {
         WebSocket *a = client_connected("ann", "s1", "c1", 0);
 
-        fake_process->conf->socket_command_rate = 1;
-        fake_process->conf->socket_command_burst = 3;
-        ((Connection *) websocket_get_userdata(a))->command_rate = (TokenBucket){};
+        fake_process->conf->limits_user_rate = 1;
+        fake_process->conf->limits_user_burst = 3;
         for (unsigned i = 2; i < 5; i++) {
                 client_say(a, "{'id':%u,'ping':{}}", i);
                 assert_hears(a, "{'id':%u,'ping':{}}", i);
@@ -36,9 +35,8 @@ static void test_rate_limit(void **state) {
 static void test_pongs_that_nobody_asked_for(void **state) {
         WebSocket *a = client_connected("ann", "s1", "c1", 0);
 
-        fake_process->conf->socket_command_rate = 1;
-        fake_process->conf->socket_command_burst = 3;
-        ((Connection *) websocket_get_userdata(a))->command_rate = (TokenBucket){};
+        fake_process->conf->limits_user_rate = 1;
+        fake_process->conf->limits_user_burst = 3;
         for (unsigned i = 0; i < 3 + CONNECTION_MAX_REFUSED; i++)
                 client_say(a, "{}");
         assert_hears_nothing(a);
