@@ -107,6 +107,20 @@ static void forget_done(Device *device) {
         memmove(device->outgoing, device->outgoing + n, device->n_outgoing * sizeof(*device->outgoing));
 }
 
+static void remember_seq(Device *device, uint64_t number, const char *text) {
+        const char *seq = strstr(text, "\"seq\":");
+
+        if (number >= device->n_seqs) {
+                size_t n = MAX(number + 1, device->n_seqs * 2);
+                device->seqs = realloc(device->seqs, n * sizeof(*device->seqs));
+                if (!device->seqs)
+                        fail("out of memory");
+                memset(device->seqs + device->n_seqs, 0, (n - device->n_seqs) * sizeof(*device->seqs));
+                device->n_seqs = n;
+        }
+        device->seqs[number] = seq ? strtoull(seq + 6, NULL, 10) : 0;
+}
+
 /* A client that keeps the order: nothing is sent until the rest of what was under way is answered. */
 static void refused_for_now(Device *device, Outgoing *outgoing, unsigned code) {
         codes_add(&device->crowd->temporary, code);
@@ -128,6 +142,7 @@ static void send_answered(Device *device, uint32_t id, const char *text) {
         device->n_under_way--;
         if (!error) {
                 outgoing->done = true;
+                remember_seq(device, device->number + i, text);
                 crowd->n_acknowledged++;
                 histogram_add(&crowd->acknowledged, now - outgoing->created_at);
                 if (crowd->slow_usec > 0 && now - outgoing->created_at > crowd->slow_usec) {
@@ -581,6 +596,11 @@ void crowd_print_latency(const char *what, const Crowd *crowd) {
         latency_print(title, &crowd->received);
 }
 
+bool crowd_is_whole(const Crowd *crowd, uint64_t n_lost) {
+        return n_lost == 0 && crowd->n_gaps == 0 && crowd->n_duplicates == 0 && crowd->n_disordered == 0 &&
+               codes_total(&crowd->refused) == 0;
+}
+
 bool crowd_print_faults(const char *who, const Crowd *crowd, uint64_t n_lost) {
         char text[256];
 
@@ -595,6 +615,5 @@ bool crowd_print_faults(const char *who, const Crowd *crowd, uint64_t n_lost) {
         if (crowd->n_gave_up > 0)
                 printf("    began anew, not connected within 5 s: %" PRIu64 "\n", crowd->n_gave_up);
         printf("    refused for good: %s\n", codes_text(&crowd->refused, text, sizeof(text)));
-        return n_lost == 0 && crowd->n_gaps == 0 && crowd->n_duplicates == 0 && crowd->n_disordered == 0 &&
-               codes_total(&crowd->refused) == 0 && codes_total(&crowd->ended) == 0;
+        return crowd_is_whole(crowd, n_lost) && codes_total(&crowd->ended) == 0;
 }

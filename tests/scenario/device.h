@@ -74,6 +74,9 @@ typedef struct Device {
         Outgoing *outgoing;
         unsigned n_outgoing, n_allocated, n_under_way;
         uint64_t number;
+        /* where each was acknowledged, by its number; 0: unknown */
+        uint64_t *seqs;
+        size_t n_seqs;
 } Device;
 
 /* Zero-initialised ones that stay where they are: the loop looks after them. */
@@ -123,5 +126,7 @@ void latency_print_head(void);
 void latency_print(const char *what, const Histogram *histogram);
 /* Prints p50, p99 and worst. */
 void crowd_print_latency(const char *what, const Crowd *crowd);
+/* Whether nothing was lost, doubled, out of order or refused, whoever was disconnected. */
+bool crowd_is_whole(const Crowd *crowd, uint64_t n_lost);
 /* Prints the counters; true if nothing is wrong with them and nobody was disconnected. */
 bool crowd_print_faults(const char *who, const Crowd *crowd, uint64_t n_lost);

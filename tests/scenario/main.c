@@ -22,6 +22,7 @@ static const struct {
         {"conversations", scenario_conversations, "one user in very many conversations"},
         {"target", scenario_target, "the target is restarted again and again"},
         {"flood", scenario_flood, "strangers who never sign in"},
+        {"crash", scenario_crash, "roles are killed under senders with eight messages under way"},
 };
 
 static int usage(void) {

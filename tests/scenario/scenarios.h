@@ -12,3 +12,4 @@ bool scenario_restart(void);
 bool scenario_conversations(void);
 bool scenario_target(void);
 bool scenario_flood(void);
+bool scenario_crash(void);
