@@ -161,6 +161,7 @@ ssize_t http_chunked_decode(HttpChunked *c, const char *data, size_t size, size_
                 at += n;
                 room -= n;
                 c->left -= n;
+                c->n_extra -= (unsigned) MIN((size_t) c->n_extra, n / 16);
                 if (c->left == 0)
                         c->state = HTTP_CHUNK_DATA_CR;
         }

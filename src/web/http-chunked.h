@@ -3,7 +3,8 @@
 
 /* The chunked transfer coding of a request body (RFC 9112 section 7.1), decoded strictly, however its bytes
  * arrive: every line ends with CR LF, extensions have the form that the RFC gives them. Extensions and trailer
- * fields are checked and forgotten; of both together come at most HTTP_CHUNK_EXTRA_MAX bytes a body. */
+ * fields are checked and forgotten; of both together come at most HTTP_CHUNK_EXTRA_MAX bytes, and one more for 16
+ * bytes of the body. */
 
 #include <sys/types.h>
 
@@ -38,7 +39,7 @@ typedef enum HttpChunkState {
 /* Zero it for each body. */
 typedef struct HttpChunked {
         HttpChunkState state;
-        unsigned n_digits, n_extra;
+        unsigned n_digits, n_extra; /* of the size; of extensions and trailers, beyond their share */
         uint64_t left; /* of the chunk */
 } HttpChunked;
 

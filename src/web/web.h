@@ -4,7 +4,8 @@
 /* HTTP/1.1 and WebSocket on activated sockets, behind a narrow interface: no other layer sees the libraries.
  *
  * It owns parsing, limits and time-outs; it hands over whole requests and whole messages, and, to handlers on
- * fibers that ask for it, bodies of any size as streams. HTTP is parsed here, strictly (http-head.h; why not by libwebsockets: web-internal.h); libwebsockets speaks WebSocket.
+ * fibers that ask for it, bodies of any size as streams. HTTP is parsed here, strictly (http-head.h; why not by
+ * libwebsockets: web-internal.h); libwebsockets speaks WebSocket.
  * Deliberately off: permessage-deflate (~90 KB a connection), HTTP/2 (unfixed holes in libwebsockets 4.1.6).
  *
  * Refusals are answered with a body by on_refused, then the connection is closed:

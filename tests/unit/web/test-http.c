@@ -584,6 +584,110 @@ static void test_pending_request_has_time(void **state) {
         fixture_free(f);
 }
 
+static void test_unfinished_requests_share_a_budget(void **state) {
+        WebLimits limits = fixture_limits;
+        enum { N = 60, SIZE = 60000 };
+        _cleanup_free_ char *body = calloc(1, SIZE);
+        unsigned n_refused = 0;
+        WebStatistics statistics;
+        int fds[N];
+        Fixture *f;
+
+        limits.max_pending = 1 << 20;
+        f = fixture_new(&limits);
+        for (unsigned i = 0; i < N; i++) { /* 3.6 MB together */
+                fds[i] = client_connect(f);
+                client_send_string(fds[i], "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 60001\r\n\r\n");
+                client_send(fds[i], body, SIZE);
+                /* In between everybody else is served. */
+                _cleanup_close_ int good = client_connect(f);
+                client_send_string(good, "POST /y HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n");
+                client_send_string(good, "abc");
+                assert_int_equal(client_response(good, NULL, NULL, false), 200);
+        }
+        web_server_get_statistics(fixture_server(f), &statistics);
+        assert_true(statistics.pending <= limits.max_pending);
+        assert_true(statistics.n_evicted >= 40);
+        /* The first were told; the last may go on. */
+        for (unsigned i = 0; i < N; i++) {
+                _cleanup_free_ char *head = NULL;
+                if (i >= statistics.n_evicted)
+                        client_send(fds[i], body, 1);
+                unsigned status = client_response(fds[i], &head, NULL, false);
+                assert_int_equal(status, i < statistics.n_evicted ? 503 : 200);
+                if (status == 503)
+                        assert_non_null(strstr(head, "\r\nRetry-After: 1\r\n"));
+                n_refused += status == 503;
+                close(fds[i]);
+        }
+        assert_int_equal(n_refused, statistics.n_evicted);
+        while (fixture_connections(f) > 0)
+                usleep(10000);
+        web_server_get_statistics(fixture_server(f), &statistics);
+        assert_int_equal(statistics.pending, 0);
+
+        /* One that alone is too much. */
+        limits.max_pending = 65536;
+        fixture_free(f);
+        f = fixture_new(&limits);
+        _cleanup_close_ int fd = client_connect(f);
+        client_send_string(fd, "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n");
+        for (unsigned i = 0; i < 9; i++)
+                client_send(fd, body, 10000);
+        assert_int_equal(client_response(fd, NULL, NULL, false), 503);
+        fixture_free(f);
+}
+
+static void on_drained(void *userdata) {
+        *(bool *) userdata = true;
+}
+
+static void drain(Fixture *f, void *argument) {
+        web_server_drain(fixture_server(f), on_drained, argument);
+}
+
+static void look_drained(Fixture *f, void *argument) {
+        bool **drained = argument;
+
+        *drained[1] = *drained[0];
+}
+
+/* What was taken is answered, what was begun may come to its end, who only waits is closed. */
+static void test_drain(void **state) {
+        Fixture *f = fixture_start();
+        _cleanup_close_ int idle = client_connect(f), begun = client_connect(f), taken = client_connect(f),
+                            writing = client_connect(f), never = client_connect(f);
+        _cleanup_free_ char *head = NULL, *other = NULL, *big = NULL;
+        bool drained = false, seen = false;
+
+        client_send_string(idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(client_response(idle, NULL, NULL, false), 200);
+        client_send_string(begun, "POST /release HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel");
+        client_send_string(never, "GET / HTTP/1.1\r\n");
+        client_send_string(writing, "GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+        client_send_string(taken, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(WAIT_SEEN(f, n_requests, 3), 3);
+        fixture_call(f, drain, &drained);
+
+        client_send_string(begun, "lo");
+        assert_int_equal(client_response(begun, &head, NULL, false), 200);
+        assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
+        assert_true(client_closed(begun));
+        assert_true(client_closed(idle));
+        assert_int_equal(client_response(taken, &other, NULL, false), 200);
+        assert_non_null(strstr(other, "\r\nConnection: close\r\n"));
+        assert_true(client_closed(taken));
+        assert_int_equal(client_response(writing, NULL, &big, false), 200);
+        assert_int_equal(strspn(big, "x"), 8 * 1024 * 1024);
+        assert_true(client_closed(writing));
+        assert_int_equal(client_response(never, NULL, NULL, false), 503);
+        close(TAKE_FD(never));
+        while (!seen)
+                fixture_call(f, look_drained, (bool *[]){&drained, &seen});
+        assert_int_equal(fixture_connections(f), 0);
+        fixture_free(f);
+}
+
 static void test_many_connections_from_one_address(void **state) {
         WebLimits few = fixture_limits;
         Fixture *f;
@@ -670,6 +774,8 @@ int main(void) {
                 cmocka_unit_test(test_slow_body),
                 cmocka_unit_test(test_response_that_is_not_taken),
                 cmocka_unit_test(test_pending_request_has_time),
+                cmocka_unit_test(test_unfinished_requests_share_a_budget),
+                cmocka_unit_test(test_drain),
                 cmocka_unit_test(test_many_connections_from_one_address),
                 cmocka_unit_test(test_many_connections),
                 cmocka_unit_test(test_out_of_file_descriptors),

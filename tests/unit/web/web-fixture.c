@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "stream-handlers.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -32,6 +33,7 @@ struct Fixture {
         void (*call)(Fixture *fixture, void *argument);
         void *call_argument;
 
+        Streams *streams;
         HttpRequest *later; /* GET /later waits here for GET /release */
         WebSocket *socket; /* the last one that was opened */
 };
@@ -84,6 +86,8 @@ static void on_request(HttpRequest *request, void *userdata) {
         HttpRequest *later;
         size_t size;
 
+        if (streams_on_request(f->streams, request))
+                return;
         body = http_request_body(request, &size);
         pthread_mutex_lock(&f->lock);
         f->seen.n_requests++;
@@ -119,8 +123,13 @@ static void on_request(HttpRequest *request, void *userdata) {
                 answer(request, 200, path, strlen(path));
 }
 
+static bool on_head(HttpRequest *request, uint64_t *max_body, void *userdata) {
+        return streams_on_head(request, max_body);
+}
+
 static void on_abort(HttpRequest *request, void *userdata) {
         Fixture *f = userdata;
+        streams_on_abort(f->streams, request);
         if (f->later == request)
                 f->later = NULL;
         pthread_mutex_lock(&f->lock);
@@ -255,6 +264,7 @@ static void on_close(WebSocket *socket, bool slow, void *userdata) {
 }
 
 static const WebHandlers handlers = {
+        .on_head = on_head,
         .on_request = on_request,
         .on_abort = on_abort,
         .on_refused = on_refused,
@@ -294,7 +304,9 @@ static int listen_on_loopback(uint16_t *ret_port) {
 static void *serve(void *userdata) {
         Fixture *f = userdata;
 
-        assert_se(sd_event_new(&f->event) >= 0 && web_loop_new(&f->loop, f->event) >= 0 &&
+        assert_se(sd_event_new(&f->event) >= 0);
+        f->streams = streams_new(f->event, f);
+        assert_se(web_loop_new(&f->loop, f->event) >= 0 &&
                   web_server_new(&f->server, f->loop, f->event, &f->limits, "/ws", &handlers, f) >= 0 &&
                   web_server_listen(f->server, listen_on_loopback(&f->port)) >= 0 &&
                   sd_event_add_io(f->event, NULL, f->call_fd, EPOLLIN, on_call, f) >= 0);
@@ -304,6 +316,7 @@ static void *serve(void *userdata) {
 
         assert_se(web_loop_run(f->loop) == 7);
         web_server_free(f->server);
+        streams_free(f->streams);
         web_loop_free(f->loop);
         sd_event_unref(f->event);
         return NULL;
@@ -369,6 +382,16 @@ unsigned fixture_wait(Fixture *f, size_t counter, unsigned n) {
         is = *value;
         pthread_mutex_unlock(&f->lock);
         return is;
+}
+
+void fixture_note(Fixture *f, void (*note)(Seen *seen, void *argument), void *argument) {
+        pthread_mutex_lock(&f->lock);
+        note(&f->seen, argument);
+        seen_change(f);
+}
+
+Streams *fixture_streams(Fixture *f) {
+        return f->streams;
 }
 
 sd_event *fixture_event(Fixture *f) {

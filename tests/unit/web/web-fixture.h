@@ -24,6 +24,13 @@ void fixture_free(Fixture *fixture);
 
 /* What the handlers have seen so far. */
 typedef struct Seen {
+        /* of streams (stream-handlers.c) */
+        unsigned n_streams, n_streams_ended;
+        uint64_t streamed; /* bytes taken or written by all of them */
+        uint32_t stream_sum; /* of the last one's bytes, each with its place */
+        ssize_t stream_result; /* of the last one: 0, or what ended it */
+        size_t stream_memory; /* the most that one held */
+
         unsigned n_requests, n_aborts, n_opens, n_closes, n_slow, n_messages, n_drained;
         unsigned refused; /* the last code on_refused was asked for */
         char verb[16], path[256], query[256], body[256], message[256];
@@ -38,6 +45,10 @@ unsigned fixture_wait(Fixture *fixture, size_t counter, unsigned n);
 /* Runs f on the server's thread, and waits for it. */
 void fixture_call(Fixture *fixture, void (*f)(Fixture *fixture, void *argument), void *argument);
 WebServer *fixture_server(Fixture *fixture);
+/* For handlers: changes what was seen. */
+void fixture_note(Fixture *fixture, void (*note)(Seen *seen, void *argument), void *argument);
+typedef struct Streams Streams;
+Streams *fixture_streams(Fixture *fixture);
 sd_event *fixture_event(Fixture *fixture);
 unsigned fixture_connections(Fixture *fixture);
 
