@@ -5,6 +5,7 @@
 
 #include "schema-tables.h"
 #include "service/charge.h"
+#include "service/runs.h"
 
 #define CALL_DETAIL_SIZE 256
 
@@ -56,10 +57,16 @@ void call_fail(Call *call, Sc__ErrorCode code, const char *format, ...) {
         va_start(ap, format);
         vsnprintf(detail, sizeof(detail), format, ap);
         va_end(ap);
+        if (call->runs && schema_error(code)->temporary)
+                runs_break(call->runs, call->order, code);
         log_trace(&call->trace, (.method = call->method->name, .error = schema_error(code)->name),
                 "%s refused: %s", call->method->name, schema_error(code)->name);
         call->done(call, code, detail, NULL, call->userdata);
         call_free(call);
+}
+
+Sc__ErrorCode call_check_order(const Call *call) {
+        return call->runs ? runs_check(call->runs, call->order) : ERROR_NONE;
 }
 
 Sc__ErrorCode call_code_of_errno(int r) {

@@ -65,6 +65,7 @@ struct Call {
         const char *detail; /* likewise, in the arena */
 
         /* Of the dispatcher. */
+        struct Runs *runs; /* with an order: where its failure is remembered; NULL: not served here */
         LIST_ENTRY(Call) underway; /* while it runs on a fiber, waits for one, or waits for another role */
         void (*cancel)(Call *call, int r); /* set meanwhile */
         int (*handler)(Call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
@@ -106,6 +107,10 @@ void call_fail_errno(Call *call, int r, const char *what);
 
 /* What a handler returned: 0 and the response, CALL_REFUSED, or an error of our own. */
 void call_end(Call *call, int r, const ProtobufCMessage *response);
+
+/* A handler that let the call wait beside others asks again before it goes on: ERROR_NONE, or what the call has to be
+ * failed with, since one before it of the same order failed meanwhile. */
+Sc__ErrorCode call_check_order(const Call *call);
 
 /* -ENOSPC → ERROR_STORAGE_FULL; -EBUSY, -ENOBUFS, -ENOMEM → ERROR_OVERLOADED; -ECANCELED, -ENOTCONN →
  * ERROR_UNAVAILABLE; -ETIMEDOUT, -EINPROGRESS → ERROR_TIMEOUT; -ESTALE → ERROR_VERSION_CONFLICT; else

@@ -4,6 +4,7 @@
 #include "proto/json.h"
 #include "schema-tables.h"
 #include "service/peers.h"
+#include "service/runs.h"
 #include "util/id.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -31,6 +32,7 @@ struct Dispatcher {
         uint64_t timeout_usec;
         FiberPool *fibers;
         CallList underway; /* those that can be cancelled */
+        Runs runs; /* of the calls of our own methods */
         Peers peers;
         RpcServer *server;
         int (*identify)(const RpcIdentity *identity, Role *ret, void *userdata);
@@ -50,6 +52,7 @@ int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const Meth
                 .timeout_usec = timeout_usec,
         };
         LIST_INIT(&dispatcher->underway);
+        runs_init(&dispatcher->runs);
         peers_init(&dispatcher->peers, event, timeout_usec);
         int r = fiber_pool_new(&dispatcher->fibers, event, &fiber_config);
         if (r < 0)
@@ -74,6 +77,7 @@ Dispatcher *dispatcher_free(Dispatcher *dispatcher) {
         dispatcher_stop_serving(dispatcher);
         peers_done(&dispatcher->peers);
         fiber_pool_free(dispatcher->fibers);
+        runs_done(&dispatcher->runs);
         sd_event_unref(dispatcher->event);
         free(dispatcher);
         return NULL;
@@ -303,10 +307,24 @@ static int make_ids(Call *call) {
         return 0;
 }
 
+/* False after failing it, like one before it. */
+static bool join_run(Dispatcher *dispatcher, Call *call) {
+        Sc__ErrorCode code = runs_check(&dispatcher->runs, call->order);
+
+        call->runs = &dispatcher->runs;
+        if (code == ERROR_NONE)
+                return true;
+        call_fail(call, code, "%s", "one before it failed");
+        return false;
+}
+
 void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
         const MethodBinding *binding = find_binding(dispatcher, call->method);
         JsonError error = {};
 
+        call->dispatcher = dispatcher;
+        if (binding && call->order > 0 && !join_run(dispatcher, call))
+                return;
         if (dispatcher->stopped) {
                 call_fail(call, ERROR_UNAVAILABLE, "%s", "the server is stopping");
                 return;
@@ -322,7 +340,6 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
                 call_fail_errno(call, -ENOMEM, "make an id");
                 return;
         }
-        call->dispatcher = dispatcher;
         /* The rules are checked where the handler runs, whichever way the request came. */
         if (!binding) {
                 forward(dispatcher, call);
@@ -440,9 +457,10 @@ static void on_request(RpcRequest *request, const RpcMessage *message, void *use
                 return;
         }
         int r = serve_request(dispatcher, method, request, message);
-        if (r == -ENOMEM)
+        if (r == -ENOMEM) {
+                runs_break(&dispatcher->runs, message->order, ERROR_OVERLOADED);
                 rpc_request_fail(request, ERROR_OVERLOADED, "the request needs too much memory");
-        else if (r < 0)
+        } else if (r < 0)
                 rpc_request_fail(request, ERROR_INVALID_ARGUMENT, "the request is malformed");
 }
 

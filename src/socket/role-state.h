@@ -34,6 +34,8 @@ typedef struct ConnectionHandlers {
         /* A command of a connection that is OPEN or CONNECTED; it may disconnect the connection. `data` or
          * NULL: see codec_read(); it may be changed. */
         void (*on_command)(Connection *connection, const Client__Command *command, json_t *data);
+        /* One that is going to be refused, as it came too fast. */
+        void (*on_refused)(Connection *connection, const Client__Command *command, json_t *data);
         /* Called once, when the connection is CLOSING: what stands above forgets it. */
         void (*on_closing)(Connection *connection);
 } ConnectionHandlers;

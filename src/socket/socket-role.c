@@ -118,6 +118,7 @@ int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
         static const Client__Reply ping = CLIENT__REPLY__INIT;
         static const ConnectionHandlers handlers = {
                 .on_command = command_handle,
+                .on_refused = command_refused,
                 .on_closing = on_closing,
         };
         _cleanup_(socket_role_freep) SocketRole *role = new0(SocketRole, 1);

@@ -104,7 +104,10 @@ static void admission_end(Admission *admission, int r) {
         LIST_REMOVE(admission, entry);
         while ((send = STAILQ_FIRST(&admission->sends))) {
                 STAILQ_REMOVE_HEAD(&admission->sends, entry);
-                if (r > 0)
+                Sc__ErrorCode code = call_check_order(send->call);
+                if (code != ERROR_NONE)
+                        call_fail(send->call, code, "%s", "one before it failed");
+                else if (r > 0)
                         append_submit(&send->append, conversation);
                 else if (r == 0)
                         call_fail(send->call, ERROR_NOT_A_MEMBER, "conversation");

@@ -8,6 +8,7 @@
 #include "socket/command/pending-command.h"
 #include "socket/command/presence.h"
 #include "socket/command/rpc.h"
+#include "socket/command/send-run.h"
 
 /* --- subscriptions: the server alone makes and ends them --- */
 
@@ -46,8 +47,8 @@ static void handle_ping(Connection *connection, uint32_t id) {
 }
 
 static void handle_pong(Connection *connection) {
-        connection->pong_by = 0;
-        connection_arm(connection);
+        connection_note_pong(connection);
+        send_runs_on_pong(connection);
 }
 
 static void handle_connected(Connection *connection, const Client__Command *command, json_t *data) {
@@ -107,6 +108,13 @@ void command_handle(Connection *connection, const Client__Command *command, json
                 handle_pong(connection);
         else
                 connection_disconnect(connection, DISCONNECT_BAD_REQUEST);
+}
+
+void command_refused(Connection *connection, const Client__Command *command, json_t *data) {
+        if (command->method_case == CLIENT__COMMAND__METHOD_RPC)
+                command_rpc_refused(connection, command->rpc, data, ERROR_RATE_LIMITED);
+        else if (command->method_case == CLIENT__COMMAND__METHOD_PUBLISH)
+                command_publish_refused(connection, command->publish, ERROR_RATE_LIMITED);
 }
 
 void command_abandon(Connection *connection) {

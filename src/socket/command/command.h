@@ -9,5 +9,8 @@
 /* See ConnectionHandlers.on_command. */
 void command_handle(Connection *connection, const Client__Command *command, json_t *data);
 
+/* See ConnectionHandlers.on_refused. */
+void command_refused(Connection *connection, const Client__Command *command, json_t *data);
+
 /* The connection ends: nothing that is under way answers it. */
 void command_abandon(Connection *connection);

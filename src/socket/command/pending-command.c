@@ -22,6 +22,7 @@ static int pending_new(PendingCommand **ret, Connection *connection, uint32_t id
 }
 
 void pending_commands_abandon(Connection *connection) {
+        send_runs_abandon(connection);
         while (!LIST_EMPTY(&connection->pending)) {
                 PendingCommand *pending = LIST_FIRST(&connection->pending);
                 LIST_REMOVE(pending, link);
@@ -29,6 +30,22 @@ void pending_commands_abandon(Connection *connection) {
                 call_cancel(pending->call); /* may free it */
         }
         connection->n_pending = 0;
+}
+
+static void answer_failure(Connection *connection, PendingCommand *pending, const Call *call,
+        Sc__ErrorCode code, const char *detail) {
+        bool is_send = call->method == &method_message_send && call->request,
+             batch = !connection->role->batch;
+
+        if (batch)
+                connection_batch_begin(connection);
+        /* One that was cancelled for one before it is answered behind that one's ping. */
+        if (is_send && pending->send.overruled == ERROR_NONE)
+                send_run_break(connection, ((const Sc__SendRequest *) call->request)->conversation, code);
+        connection_reply_error(connection, pending->id, protocol_error(code), detail);
+        send_run_fail(&pending->send, code);
+        if (batch)
+                connection_batch_end(connection);
 }
 
 static void on_answer(Call *call, Sc__ErrorCode code, const char *detail, const ProtobufCMessage *response,
@@ -40,14 +57,18 @@ static void on_answer(Call *call, Sc__ErrorCode code, const char *detail, const 
                 return;
         LIST_REMOVE(pending, link);
         connection->n_pending--;
+        if (pending->send.overruled != ERROR_NONE) {
+                code = pending->send.overruled;
+                detail = "one before it failed";
+        }
         log_trace(&pending->trace,
                 (.user = connection_user(connection), .method = pending->method->name,
                         .error = code == ERROR_NONE ? NULL : schema_error(code)->name),
                 "Answering command %u", pending->id);
-        if (code == ERROR_NONE)
-                pending->succeeded(pending, response);
-        else
-                connection_reply_error(connection, pending->id, protocol_error(code), detail);
+        if (code != ERROR_NONE)
+                return answer_failure(connection, pending, call, code, detail);
+        pending->succeeded(pending, response);
+        send_run_leave(&pending->send);
 }
 
 Call *command_call_new(Connection *connection, uint32_t id, const MethodInfo *method,
@@ -85,13 +106,15 @@ Call *command_call_new(Connection *connection, uint32_t id, const MethodInfo *me
 }
 
 void command_call_dispatch(Connection *connection, Call *call, const char *conversation) {
-        const PendingCommand *pending = call->userdata;
+        PendingCommand *pending = call->userdata;
 
         log_trace(&call->trace,
                 (.user = connection_user(connection), .method = call->method->name,
                         .conversation = conversation),
                 "Command %u of connection %s", pending->id, connection->client);
-        dispatcher_dispatch(connection->role->process->dispatcher, call);
+        if (call->method != &method_message_send ||
+                send_run_join(&pending->send, connection, call, (const Sc__SendRequest *) call->request))
+                dispatcher_dispatch(connection->role->process->dispatcher, call);
 }
 
 json_t *command_data(Connection *connection, uint32_t id, ProtobufCBinaryData data, json_t *parsed) {

@@ -5,7 +5,7 @@
 
 #include "log/trace.h"
 #include "service/call.h"
-#include "socket/connection/connection.h"
+#include "socket/command/send-run.h"
 
 /* The memory of one call: as much as an answer of the internal RPC may become when unpacked. */
 #define CALL_ARENA_LIMIT (32U << 20)
@@ -18,6 +18,7 @@ struct PendingCommand {
         uint32_t id;
         Trace trace;
         const MethodInfo *method;
+        RunSend send; /* of a message */
         /* Sends the reply. Called if the method succeeded, and only while the connection lives. */
         void (*succeeded)(PendingCommand *pending, const ProtobufCMessage *response);
         /* of "history" */

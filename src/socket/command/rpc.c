@@ -4,6 +4,39 @@
 #include "schema-tables.h"
 #include "socket/command/pending-command.h"
 
+static const char *string_of(const json_t *data, const char *name) {
+        return json_string_value(json_object_get(data, name));
+}
+
+/* What is no object breaks no run: it would have been refused in any case. */
+static json_t *read_data(ProtobufCBinaryData data, json_t *parsed) {
+        json_t *object = NULL;
+        JsonError error;
+
+        if (parsed)
+                return json_incref(parsed);
+        return json_parse((const char *) data.data, data.len, &object, &error) >= 0 ? object : NULL;
+}
+
+void command_rpc_refused(
+        Connection *connection, const Client__RPCRequest *request, json_t *parsed, Sc__ErrorCode code) {
+        if (schema_find_method(request->method) != &method_message_send)
+                return;
+        _cleanup_json_ json_t *data = read_data(request->data, parsed);
+        send_run_break(connection, string_of(data, "conversation"), code);
+}
+
+void command_publish_refused(
+        Connection *connection, const Client__PublishRequest *request, Sc__ErrorCode code) {
+        send_run_break(connection, request->channel, code);
+}
+
+/* command_call_new() is going to refuse it. */
+static void note_if_too_many(Connection *connection, const char *conversation) {
+        if (connection->n_pending >= CONNECTION_MAX_PENDING)
+                send_run_break(connection, conversation, ERROR_RATE_LIMITED);
+}
+
 static void rpc_succeeded(PendingCommand *pending, const ProtobufCMessage *response) {
         _cleanup_buffer_ Buffer data = {};
         Client__RPCResult result = CLIENT__RPCRESULT__INIT;
@@ -29,14 +62,15 @@ void command_rpc(Connection *connection, uint32_t id, const Client__RPCRequest *
         _cleanup_json_ json_t *data = command_data(connection, id, request->data, parsed);
         if (!data)
                 return;
-        Call *call = command_call_new(connection, id, method,
-                json_string_value(json_object_get(data, "traceparent")), rpc_succeeded, NULL);
+        if (method == &method_message_send)
+                note_if_too_many(connection, string_of(data, "conversation"));
+        Call *call = command_call_new(
+                connection, id, method, string_of(data, "traceparent"), rpc_succeeded, NULL);
         if (!call)
                 return;
         (void) json_object_del(data, "traceparent");
         if (command_call_read(call, data))
-                command_call_dispatch(
-                        connection, call, json_string_value(json_object_get(data, "conversation")));
+                command_call_dispatch(connection, call, string_of(data, "conversation"));
 }
 
 static void publish_succeeded(PendingCommand *pending, const ProtobufCMessage *response) {
@@ -54,8 +88,9 @@ void command_publish(
         _cleanup_json_ json_t *data = command_data(connection, id, request->data, parsed);
         if (!data)
                 return;
-        Call *call = command_call_new(connection, id, &method_message_send,
-                json_string_value(json_object_get(data, "traceparent")), publish_succeeded, NULL);
+        note_if_too_many(connection, request->channel);
+        Call *call = command_call_new(connection, id, &method_message_send, string_of(data, "traceparent"),
+                publish_succeeded, NULL);
         if (!call)
                 return;
         (void) json_object_del(data, "traceparent");

@@ -33,6 +33,7 @@ int connection_new(Connection **ret, SocketRole *role, WebSocket *socket) {
         connection->socket = socket;
         LIST_INIT(&connection->subscriptions);
         LIST_INIT(&connection->pending);
+        LIST_INIT(&connection->send_runs);
         LIST_INIT(&connection->attachments);
         uuid_v7(connection->client);
         TAILQ_INSERT_TAIL(&role->connections, connection, in_role);
@@ -161,9 +162,23 @@ void connection_arm(Connection *connection) {
         timer_wheel_set(&connection->role->timer_wheel, &connection->deadline, nearest);
 }
 
+static void ping(Connection *connection, uint32_t now) {
+        static const Client__Reply reply = CLIENT__REPLY__INIT;
+        SocketRole *role = connection->role;
+
+        connection->n_pings++;
+        int r = role->batch == connection ? connection_reply(connection, &reply)
+                                          : connection_send(connection, role->ping[connection->codec]);
+        if (r < 0)
+                return;
+        connection->ping_at = now + seconds(role->conf->socket_ping_interval_usec);
+        if (connection->pong_by == 0)
+                connection->pong_by = now + seconds(role->conf->socket_pong_timeout_usec);
+        connection_arm(connection);
+}
+
 void connection_on_deadline(TimerWheelEntry *entry, uint32_t now) {
         Connection *connection = CONTAINER_OF(entry, Connection, deadline);
-        SocketRole *role = connection->role;
 
         if (connection->state == CONNECTION_OPEN)
                 return connection_disconnect(connection, DISCONNECT_STALE);
@@ -173,13 +188,24 @@ void connection_on_deadline(TimerWheelEntry *entry, uint32_t now) {
                 return connection_disconnect(connection, DISCONNECT_EXPIRED);
         if (connection->pong_by > 0 && now >= connection->pong_by)
                 return connection_disconnect(connection, DISCONNECT_NO_PONG);
-        if (now >= connection->ping_at) {
-                if (connection_send(connection, role->ping[connection->codec]) < 0)
-                        return;
-                connection->ping_at = now + seconds(role->conf->socket_ping_interval_usec);
-                if (connection->pong_by == 0)
-                        connection->pong_by = now + seconds(role->conf->socket_pong_timeout_usec);
-        }
+        if (now >= connection->ping_at)
+                ping(connection, now);
+        else
+                connection_arm(connection);
+}
+
+void connection_ping(Connection *connection) {
+        ping(connection, timer_wheel_clock());
+}
+
+void connection_note_pong(Connection *connection) {
+        uint64_t timeout = connection->role->conf->socket_pong_timeout_usec;
+
+        if (connection->n_pongs == connection->n_pings)
+                return;
+        connection->n_pongs++;
+        connection->pong_by =
+                connection->n_pongs == connection->n_pings ? 0 : timer_wheel_clock() + seconds(timeout);
         connection_arm(connection);
 }
 

@@ -23,6 +23,7 @@ typedef struct Subscription Subscription;
 typedef struct PendingCommand PendingCommand;
 typedef struct ConnectCommand ConnectCommand;
 typedef struct Attachment Attachment;
+typedef struct SendRun SendRun;
 
 typedef LIST_HEAD(SubscriptionList, Subscription) SubscriptionList;
 
@@ -52,11 +53,13 @@ struct Connection {
         TAILQ_ENTRY(Connection) in_user, in_role;
         SubscriptionList subscriptions;
         LIST_HEAD(, PendingCommand) pending;
+        LIST_HEAD(, SendRun) send_runs; /* messages under way, by conversation: see command/send-run.h */
         LIST_HEAD(, Attachment) attachments; /* under way */
         uint64_t attached_serial; /* role->serial when it was first attached; 0: never */
         TimerWheelEntry deadline; /* the next of the times below */
         uint32_t allowance; /* size of the message that was queued when nothing else was */
         uint32_t ping_at, pong_by, expires_at; /* timer_wheel_clock(); 0: none */
+        uint16_t n_pings, n_pongs; /* the pongs are as many as the pings but for those under way */
         uint16_t n_pending, n_refused; /* refused by the rate limit one after the other */
         uint8_t state, codec;
         bool codec_known;
@@ -96,6 +99,11 @@ void connection_arm(Connection *connection);
 void connection_on_deadline(TimerWheelEntry *entry, uint32_t now);
 
 /* --- sending --- */
+
+/* Sends a ping behind all replies so far, and in a batch as one of them. */
+void connection_ping(Connection *connection);
+/* A pong came. */
+void connection_note_pong(Connection *connection);
 
 /* Queues a whole message. -ECONNRESET: the connection was or is now disconnected. */
 int connection_send(Connection *connection, Bytes *message);

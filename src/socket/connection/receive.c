@@ -46,26 +46,29 @@ static unsigned command_cost(const Client__Command *command) {
         return method ? method->cost : CHARGE_DEFAULT_COST;
 }
 
-/* True if the limits of the user and the address let the command pass; otherwise it was refused, and the
- * connection of a client that goes on all the same was ended. */
-static bool check_rate(Connection *connection, uint32_t id, unsigned cost) {
+/* 0: the limits of the user and the address let the command pass; otherwise when they would, in microseconds. */
+static uint64_t check_rate(Connection *connection, unsigned cost) {
         SocketRole *role = connection->role;
-        char detail[64];
 
         role->statistics.commands++;
         uint64_t wait = charge(
                 role->charges, connection_user(connection), websocket_address(connection->socket), cost);
-        if (wait == 0) {
+        if (wait == 0)
                 connection->n_refused = 0;
-                return true;
-        }
-        if (++connection->n_refused > CONNECTION_MAX_REFUSED) {
-                connection_disconnect(connection, DISCONNECT_TOO_MANY_REQUESTS);
-                return false;
-        }
-        snprintf(detail, sizeof(detail), "again in %u s", charge_wait_seconds(wait));
+        return wait;
+}
+
+/* The connection of a client that goes on all the same is ended. `command` is NULL if it could not be read. */
+static void refuse(Connection *connection, uint32_t id, const Client__Command *command, json_t *data,
+        uint64_t wait_usec) {
+        char detail[64];
+
+        if (++connection->n_refused > CONNECTION_MAX_REFUSED)
+                return connection_disconnect(connection, DISCONNECT_TOO_MANY_REQUESTS);
+        if (command && connection->state == CONNECTION_CONNECTED)
+                connection->role->handlers->on_refused(connection, command, data);
+        snprintf(detail, sizeof(detail), "again in %u s", charge_wait_seconds(wait_usec));
         connection_reply_error(connection, id, protocol_error(ERROR_RATE_LIMITED), detail);
-        return false;
 }
 
 /* One command: 1, or 0 at the end. */
@@ -84,8 +87,12 @@ static int receive_command(Connection *connection, CodecReader *reader) {
          * for. */
         bool is_pong = r > 0 && id == 0 && command->method_case == CLIENT__COMMAND__METHOD__NOT_SET &&
                        connection->pong_by > 0;
-        if (!is_pong && !check_rate(connection, id, r > 0 ? command_cost(command) : CHARGE_DEFAULT_COST))
+        uint64_t wait =
+                is_pong ? 0 : check_rate(connection, r > 0 ? command_cost(command) : CHARGE_DEFAULT_COST);
+        if (wait > 0) {
+                refuse(connection, id, r > 0 ? command : NULL, data, wait);
                 return 1;
+        }
         if (r < 0)
                 connection_reply_error(connection, id, protocol_error(error.code), error.detail);
         else

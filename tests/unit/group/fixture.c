@@ -188,11 +188,17 @@ static Call *new_call(Fixture *f, const MethodInfo *method, const void *request,
 }
 
 Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gateway, const void *request) {
+        return begin_ordered(f, method, user, gateway, 0, request);
+}
+
+Answer *begin_ordered(Fixture *f, const MethodInfo *method, const char *user, void *gateway, uint64_t order,
+        const void *request) {
         Answer *answer = new0(Answer, 1);
         Call *call = new_call(f, method, request, answer);
 
         call->caller.user = arena_strdup(&call->arena, user);
         call->origin = gateway;
+        call->order = order;
         answer->call = call;
         dispatcher_dispatch(f->dispatcher, call);
         return answer;

@@ -60,6 +60,9 @@ void fixture_close_role(Fixture *f);
 void fixture_crash(Fixture *f);
 
 /* Begins a call; the answer is complete once ->done. `gateway` may be NULL. */
+/* The same with an order: see service/runs.h. */
+Answer *begin_ordered(Fixture *f, const MethodInfo *method, const char *user, void *gateway, uint64_t order,
+        const void *request);
 Answer *begin(Fixture *f, const MethodInfo *method, const char *user, void *gateway, const void *request);
 /* Runs the loop until this one is answered. */
 void finish(Fixture *f, const Answer *answer);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Clients that send several messages without waiting, and after any error or a crash send again what was not
- * acknowledged, in order, before anything new, under the same ids: on a store that grants only what it promises.
- * Each message is stored once, in the order of its sender, with the seq that was told; and members online get
- * all of them, once, without a gap. STONECHAT_SEED=N runs one seed again. */
+ * acknowledged, in order, before anything new, under the same ids: on a store that grants only what it promises, and
+ * with a queue that is full now and then, and a role that forgets who is a member. What they sent before they heard of an error fails as well. Each message is
+ * stored once, in the order of its sender, with the seq that was told; and members online get all of them, once,
+ * without a gap. STONECHAT_SEED=N runs one seed again. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 
 #include "fixture.h"
 #include "random.h"
+#include "service/runs.h"
 #include "util/string-util.h"
 
 #define N_SEEDS 150U
@@ -29,6 +31,8 @@ typedef struct Sender {
         unsigned n_sent; /* of them, on this connection */
         Answer *answers[N_MESSAGES];
         uint64_t seqs[N_MESSAGES]; /* that were told */
+        uint64_t order; /* of what is sent now */
+        unsigned n_unaware; /* messages that it still sends after an error, as it has not heard of it */
 } Sender;
 
 typedef struct World {
@@ -50,8 +54,11 @@ static void send_next(World *world, Sender *sender) {
 
         make_id(sender, sender->n_sent, id);
         Sc__SendRequest request = text_request(world->conversation, id, id);
-        sender->answers[sender->n_sent++] =
-                begin(world->f, &method_message_send, sender->user, world->gateway, &request);
+        size_t full = random_percent(&world->random, 4) ? GROUP_MAX_PENDING_BYTES : 0;
+        world->f->role->pending_bytes += full;
+        sender->answers[sender->n_sent++] = begin_ordered(
+                world->f, &method_message_send, sender->user, world->gateway, sender->order, &request);
+        world->f->role->pending_bytes -= full;
 }
 
 /* Answers in order. After an error whatever was sent on this connection behind it is waited for, and all of it
@@ -65,11 +72,31 @@ static void take_answers(World *world, Sender *sender) {
                         for (unsigned i = sender->n_acknowledged; i < sender->n_sent; i++)
                                 if (!sender->answers[i]->done)
                                         return;
+                        if (sender->n_unaware > 0)
+                                return;
+                        for (unsigned i = sender->n_acknowledged; i < sender->n_sent; i++)
+                                assert_int_not_equal(sender->answers[i]->code, ERROR_NONE);
                         sender->n_sent = sender->n_acknowledged;
+                        sender->order = order_again(sender->order);
+                        sender->n_unaware = random_below(&world->random, 4);
                         return;
                 }
                 sender->seqs[sender->n_acknowledged++] = ((const Sc__SendResponse *) answer->response)->seq;
         }
+}
+
+/* Whether a sender is a member is asked from the store anew, while messages of his wait to be stored; and found out for
+ * another of his calls meanwhile. */
+static void forget_member(World *world, const char *user) {
+        Sc__ConversationGetRequest request = SC__CONVERSATION_GET_REQUEST__INIT;
+        Conversation *conversation =
+                conversations_find_loaded(world->f->role->conversations, world->conversation);
+
+        if (conversation)
+                conversation_forget_member(conversation, user);
+        request.conversation = world->conversation;
+        if (random_percent(&world->random, 50))
+                (void) begin(world->f, &method_conversation_get, user, world->gateway, &request);
 }
 
 static bool step(World *world, unsigned n_messages) {
@@ -77,9 +104,13 @@ static bool step(World *world, unsigned n_messages) {
 
         FOREACH_ARRAY(sender, world->senders, N_SENDERS) {
                 take_answers(world, sender);
+                if (random_percent(&world->random, 10))
+                        forget_member(world, sender->user);
                 bool failed = sender->n_acknowledged < sender->n_sent &&
                               sender->answers[sender->n_acknowledged]->done;
-                if (!failed && sender->n_sent < n_messages &&
+                bool unaware = failed && sender->n_unaware > 0;
+                sender->n_unaware -= unaware;
+                if ((!failed || unaware) && sender->n_sent < n_messages &&
                         sender->n_sent - sender->n_acknowledged < MAX_UNDER_WAY &&
                         random_percent(&world->random, 40))
                         send_next(world, sender);
@@ -144,8 +175,11 @@ static void begin_life(World *world, unsigned life) {
         const Sc__Subscription *subscription = find_subscription(attached, world->conversation);
         assert_non_null(subscription);
         world->attached_at = subscription->last_seq;
-        FOREACH_ARRAY(sender, world->senders, N_SENDERS)
+        FOREACH_ARRAY(sender, world->senders, N_SENDERS) {
                 sender->n_sent = sender->n_acknowledged;
+                sender->order = order_new();
+                sender->n_unaware = random_below(&world->random, 4);
+        }
 }
 
 static void run_life(World *world, unsigned life) {

@@ -126,11 +126,24 @@ const Route *routes_all(const Routes *routes, size_t *ret_n) {
 const char *routes_address(const Routes *routes, Role role, const char *conversation) {
         return n_fake_routes > 1 && *conversation == 'b' ? fake_routes[1].address : fake_routes[0].address;
 }
+static void cancel_dispatched(Call *call, int r) {
+        DispatchedCall *dispatched;
+
+        TAILQ_FOREACH(dispatched, &calls, link)
+                if (dispatched->call == call)
+                        break;
+        assert_non_null(dispatched);
+        TAILQ_REMOVE(&calls, dispatched, link);
+        free(dispatched);
+        call->cancel = NULL;
+        call_fail_errno(call, r, "wait for the other role");
+}
 void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
         NO_FAILURES;
         DispatchedCall *dispatched = new0(DispatchedCall, 1);
 
         dispatched->call = call;
+        call->cancel = cancel_dispatched;
         TAILQ_INSERT_TAIL(&calls, dispatched, link);
 }
 int dispatcher_call(Dispatcher *dispatcher, const MethodInfo *method, const ProtobufCMessage *request,
@@ -397,6 +410,7 @@ Call *next_call(const char *method) {
         Call *call = dispatched->call;
         TAILQ_REMOVE(&calls, dispatched, link);
         free(dispatched);
+        call->cancel = NULL; /* the test answers it */
         assert_string_equal(call->method->name, method);
         return call;
 }
