@@ -2,12 +2,13 @@
 #pragma once
 
 /* Calls that keep their order: those with the same `order` (Envelope.order) are what one connection of a client sends
- * one after the other to one place. They come and are begun in that order; and when one of them fails for a reason that
- * may pass, those behind it must fail too, or they would be done before it is tried again.
+ * one after the other to one place. They come and are begun in that order; and when one of them fails for a
+ * reason that may pass, those behind it must fail too, or they would be done before it is tried again.
  *
- * An order is the run, 48 bits that no other has and that are not 0, and how often it was begun anew, 16 bits. Whoever
- * sends begins it anew once nothing that it sent before the failure can follow, and whoever serves remembers here which ones
- * have failed, and refuses what still comes of them: for as long as it may be under way, and not more than so many. */
+ * An order is the run, 48 bits that no other has and that are not 0, and how often it was begun anew, 16 bits.
+ * Whoever sends begins it anew once nothing that it sent before the failure can follow, and whoever serves
+ * remembers here which ones have failed, and refuses what still comes of them: for as long as it may be under
+ * way, and not more than so many. */
 
 #include <stdbool.h>
 #include <sys/queue.h>

@@ -2,9 +2,9 @@
 
 /* Clients that send several messages without waiting, and after any error or a crash send again what was not
  * acknowledged, in order, before anything new, under the same ids: on a store that grants only what it promises, and
- * with a queue that is full now and then, and a role that forgets who is a member. What they sent before they heard of an error fails as well. Each message is
- * stored once, in the order of its sender, with the seq that was told; and members online get all of them, once,
- * without a gap. STONECHAT_SEED=N runs one seed again. */
+ * with a queue that is full now and then, and a role that forgets who is a member. What they sent before they
+ * heard of an error fails as well. Each message is stored once, in the order of its sender, with the seq that was
+ * told; and members online get all of them, once, without a gap. STONECHAT_SEED=N runs one seed again. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,8 +85,8 @@ static void take_answers(World *world, Sender *sender) {
         }
 }
 
-/* Whether a sender is a member is asked from the store anew, while messages of his wait to be stored; and found out for
- * another of his calls meanwhile. */
+/* Whether a sender is a member is asked from the store anew, while messages of his wait to be stored; and found
+ * out for another of his calls meanwhile. */
 static void forget_member(World *world, const char *user) {
         Sc__ConversationGetRequest request = SC__CONVERSATION_GET_REQUEST__INIT;
         Conversation *conversation =
