@@ -25,7 +25,7 @@
 #define N_CONVERSATIONS 5U
 #define HISTORY_SIZE 3000000U
 #define MESSAGE_SIZE 3000U
-#define RETRY_USEC (50 * USEC_PER_MSEC)
+#define RETRY_USEC (250 * USEC_PER_MSEC) /* more often, and it would be disconnected */
 
 /* What the greedy one tells, in memory that both processes share. */
 typedef struct Loot {
