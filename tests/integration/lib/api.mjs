@@ -15,14 +15,14 @@ export class ApiError extends Error {
 const agent = new http.Agent({ keepAlive: true });
 
 // One request: {status, headers, text, body}, body parsed if it is JSON. `json` is sent as such; `body` as it is.
-export function request(base, method, path, { json, body, token, headers = {}, timeout = 15000 } = {}) {
+export function request(base, method, path, { json, body, token, headers = {}, timeout = 15000, agent: own = agent } = {}) {
   const content = json === undefined ? body : JSON.stringify(json);
   const all = { ...headers };
   if (json !== undefined) all['content-type'] ??= 'application/json';
   if (content !== undefined) all['content-length'] ??= Buffer.byteLength(content);
   if (token) all.authorization = `Bearer ${token}`;
   return new Promise((resolve, reject) => {
-    const outgoing = http.request(new URL(path, base), { method, headers: all, agent, timeout }, (incoming) => {
+    const outgoing = http.request(new URL(path, base), { method, headers: all, agent: own, timeout }, (incoming) => {
       const chunks = [];
       incoming.on('data', (chunk) => chunks.push(chunk));
       incoming.on('error', reject);

@@ -156,6 +156,12 @@ export class Host {
     return (await this.systemctl('show', '--value', '--property', name, unit)).trim();
   }
 
+  // What a role has counted since it started: 'Api', 'Group', 'Arbiter'.
+  async statistics(role) {
+    const text = await this.call('busctl', '--json=short', 'get-property', `org.stonechat.${role}`, '/org/stonechat/Role', 'org.stonechat.Role1', 'Statistics');
+    return JSON.parse(text).data;
+  }
+
   // Kills what runs in the unit, and does not wait for what becomes of it.
   kill(unit, signal = 'SIGKILL') {
     return this.systemctl('kill', `--signal=${signal}`, unit);

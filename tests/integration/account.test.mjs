@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who signs in, how often one may ask, and what strangers can do about it: with a good client beside the bad one.
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import net from 'node:net';
+import { after, before, describe, it } from 'node:test';
+import { Api, newUser, request } from './lib/api.mjs';
+import { Client } from './lib/clients.mjs';
+import { Host, until } from './lib/host.mjs';
+
+const CONFIGURATION = '/etc/stonechat/stonechat.conf.d/50-test.conf';
+
+// Clients that say where they come from: the test stands where a proxy would.
+const from = (address) => ({ 'x-forwarded-for': address });
+
+describe('a refresh token', () => {
+  let host, ann, client;
+  before(async () => {
+    host = await Host.boot({
+      files: { [CONFIGURATION]: '[Api]\nMaxConnectionsPerAddress=0\n[Auth]\nHashMemory=64K\nHashOperations=1\nRefreshGraceSec=10min\n[Limits]\nAddressRate=0\n' },
+    });
+    ann = await newUser(host.api);
+    client = new Client(host.socket, await new Api(host.api).login(ann.username, ann.password, 'phone'));
+    await client.connect();
+  });
+  after(async () => {
+    client?.disconnect();
+    await host?.stop();
+  });
+
+  const refresh = (token, options = {}) => request(host.api, 'POST', '/v1/auth/refresh', { json: { refresh_token: token }, ...options });
+
+  // That it is in force, and that the session is.
+  const goesOn = async (token) => {
+    const response = await refresh(token);
+    assert.equal(response.status, 200, response.text);
+    ann.take(response.body);
+    assert.equal((await ann.me()).username, ann.username);
+  };
+
+  it('is exchanged for one successor by a thousand requests at once', async () => {
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 250 });
+    const answers = await Promise.all(Array.from({ length: 1000 }, () => refresh(ann.refreshToken, { agent, timeout: 30_000 })));
+    agent.destroy();
+    assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
+    const successors = new Set(answers.map(({ body }) => body.refresh_token));
+    assert.equal(successors.size, 1);
+    assert.ok(!successors.has(ann.refreshToken));
+    assert.ok((await host.statistics('Api')).refreshes_repeated >= 999);
+    await goesOn([...successors][0]);
+  });
+
+  it('may be used again when the answer was lost, also after the api role was killed', async () => {
+    const spent = ann.refreshToken;
+    const n = (await host.statistics('Api')).refreshes;
+    await new Promise((resolve, reject) => {
+      const body = JSON.stringify({ refresh_token: spent });
+      const socket = net.connect(8080, '127.0.0.1', () => {
+        socket.write(`POST /v1/auth/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+        // Whatever is answered is not read.
+        until('it was exchanged', 10, async () => (await host.statistics('Api')).refreshes > n).then(() => socket.destroy(), reject);
+      });
+      socket.on('error', reject);
+      socket.on('close', resolve);
+    });
+    const first = await refresh(spent);
+    assert.equal(first.status, 200, first.text);
+    const oldPid = await host.property('stonechat-api.service', 'MainPID');
+    await host.kill('stonechat-api.service');
+    await host.active('stonechat-api.service', { oldPid });
+    const again = await refresh(spent);
+    assert.equal(again.status, 200, again.text);
+    assert.equal(again.body.refresh_token, first.body.refresh_token);
+    await goesOn(again.body.refresh_token);
+  });
+
+  it('ends the session when it is used again later, and no other session', async () => {
+    const other = await new Api(host.api).login(ann.username, ann.password, 'tablet');
+    const spent = other.refreshToken;
+    await other.refresh();
+    await host.write(CONFIGURATION, '[Auth]\nRefreshGraceSec=0\n');
+    await host.systemctl('reload', 'stonechat-api.service');
+    assert.equal((await refresh(spent)).body.code, 'session_revoked');
+    assert.equal((await refresh(other.refreshToken)).body.code, 'session_revoked');
+    await goesOn(ann.refreshToken);
+    assert.equal(client.centrifuge.state, 'connected');
+    assert.equal(client.events.filter(([name]) => name === 'disconnected').length, 0);
+  });
+});
+
+describe('limits', () => {
+  let host, ann, bob, conversation;
+  before(async () => {
+    host = await Host.boot({
+      name: `limits-${process.pid}`,
+      // Slow enough that nothing comes back while a test runs.
+      files: { [CONFIGURATION]: '[Api]\nTrustedProxies=127.0.0.1\nLoginRate=1\nLoginBurst=15\nLoginAccountRate=1\nLoginAccountBurst=10\n[Auth]\nHashMemory=64K\nHashOperations=1\n'
+        + '[Limits]\nUserRate=1\nUserBurst=60\nAddressRate=1\nAddressBurst=100\n' },
+    });
+    [ann, bob] = [await newUser(host.api, 'ann'), await newUser(host.api, 'bob')];
+    conversation = await ann.openDirect(bob.user.id);
+  });
+  after(() => host?.stop());
+
+  const login = (user, address, password = user.password, deviceToken) =>
+    request(host.api, 'POST', '/v1/auth/login', { json: { username: user.username, password, device_token: deviceToken }, headers: from(address) });
+
+  it('of a user are the same over REST and over the socket, and leave others alone', async () => {
+    const greedy = await newUser(host.api, 'greedy');
+    const own = await greedy.openDirect(bob.user.id);
+    const post = () => greedy.request('POST', `/v1/conversations/${own}/messages`, { json: { text: 'more' } });
+    const answers = await Promise.all(Array.from({ length: 200 }, post));
+    const stored = answers.filter(({ status }) => status === 201).length;
+    const refused = answers.filter(({ status }) => status === 429);
+    assert.equal(stored + refused.length, 200);
+    assert.ok(stored >= 50 && stored <= 70, `${stored} were stored`);
+    assert.equal(refused[0].body.code, 'rate_limited');
+    for (const { headers } of refused) assert.ok(Number(headers['retry-after']) >= 1);
+    assert.ok((await host.statistics('Api')).requests_limited >= refused.length);
+    // Two connections of one user have what one has.
+    const clients = [new Client(host.socket, greedy), new Client(host.socket, greedy)];
+    for (const client of clients) await client.connect();
+    const sent = await Promise.allSettled(Array.from({ length: 80 }, (_, i) => clients[i % 2].send(own, 'more')));
+    const done = sent.filter(({ status }) => status === 'fulfilled').length;
+    assert.ok(done >= 50 && done <= 70, `${done} were stored`);
+    for (const { reason } of sent.filter(({ status }) => status === 'rejected')) {
+      assert.equal(reason.code, 111);
+      assert.match(reason.message, /^rate_limited: again in \d+ s$/);
+    }
+    for (const client of clients) client.disconnect();
+    assert.equal((await ann.send(conversation, 'not concerned')).seq, 1);
+    assert.equal((await bob.wholeHistory(own)).length, stored + done);
+  });
+
+  it('of an address hold for whoever asks from there, but not for health checks', async () => {
+    const ask = (path, address) => request(host.api, 'GET', path, { headers: from(address) });
+    const answers = await Promise.all(Array.from({ length: 150 }, () => ask('/nowhere', '2001:db8:0:1::1')));
+    const let_in = answers.filter(({ status }) => status === 404).length;
+    assert.ok(let_in >= 100 && let_in <= 110, `${let_in} were let in`);
+    assert.equal((await ask('/openapi.json', '2001:db8:0:1:ffff::9')).status, 429, 'the same network');
+    assert.equal((await ask('/openapi.json', '2001:db8:0:2::1')).status, 200);
+    assert.equal((await ask('/healthz', '2001:db8:0:1::1')).status, 200);
+    assert.equal((await bob.request('GET', '/v1/users/me', { headers: from('2001:db8:0:1::1') })).status, 429);
+    assert.equal((await bob.me()).username, 'bob');
+  });
+
+  it('of passwords: strangers lock out strangers, and not the owner', async () => {
+    const home = '192.0.2.1';
+    const { device_token: token } = (await login(ann, home)).body;
+    assert.ok(token);
+    // One account from many addresses.
+    const guesses = [];
+    for (let i = 0; i < 15; i++) guesses.push((await login(ann, `203.0.113.${i}`, 'a guess')).status);
+    // Signing in twice from places that were not known yet was two of the ten tries.
+    assert.deepEqual(guesses, [...Array(8).fill(401), ...Array(7).fill(429)]);
+    assert.equal((await login(ann, '198.51.100.1')).status, 429, 'from elsewhere the owner is a stranger, too');
+    assert.equal((await login(ann, home)).status, 200, 'an address that is known');
+    assert.equal((await login(ann, '198.51.100.1', ann.password, token)).status, 200, 'a device that is known');
+    // It is stored.
+    await host.systemctl('restart', 'stonechat-api.service');
+    for (let i = 0; i < 12; i++) await login(ann, `203.0.113.${i}`, 'a guess');
+    assert.equal((await login(ann, '198.51.100.2')).status, 429);
+    assert.equal((await login(ann, home)).status, 200);
+    assert.equal((await login(ann, '198.51.100.2', ann.password, token)).status, 200);
+  });
+
+  it('of passwords: many accounts from one address, and nothing tells which exist', async () => {
+    const [carl, nobody] = [{ username: 'carl', password: 'correct horse' }, { username: 'nobody', password: 'x' }];
+    await new Api(host.api).register(carl.username, carl.password);
+    const answers = { existing: [], missing: [] };
+    for (let i = 0; i < 12; i++) {
+      answers.existing.push(await login(carl, `203.0.113.${100 + i}`, 'a guess'));
+      answers.missing.push(await login(nobody, `203.0.113.${100 + i}`, 'a guess'));
+    }
+    const shown = (list) => list.map(({ status, body }) => [status, body.code, body.title, body.detail?.replace(/\d+ s$/, 'N s')]);
+    assert.deepEqual(shown(answers.existing), shown(answers.missing));
+    assert.equal(answers.existing.at(-1).status, 429);
+    const statuses = [];
+    for (let i = 0; i < 20; i++) statuses.push((await login({ username: `user-${i}` }, '203.0.113.250', 'a guess')).status);
+    assert.deepEqual(statuses, [...Array(15).fill(401), ...Array(5).fill(429)]);
+  });
+});
