@@ -20,18 +20,29 @@ typedef struct ApiRole {
         char status[128];
 } ApiRole;
 
-static void on_changed(Api *api) {
-        role_process_changed(((ApiRole *) api)->process);
+static void on_changed(void *process) {
+        role_process_changed(process);
 }
 
 /* --- start --- */
 
 static int open_accounts(Api *api, RoleProcess *process) {
+        const StoreRoomConfig room = {
+                .full = "No space is left for accounts; registrations and logins are refused until there "
+                        "is.",
+                .recovered = "Accounts can be stored again.",
+                .changed = on_changed,
+                .userdata = process,
+        };
         const Conf *conf = process->conf;
 
         int r = store_role_open(&api->store, process, "accounts", api_records);
         if (r < 0)
                 return r;
+        r = store_room_new(
+                &api->room, process->event, dispatcher_fibers(process->dispatcher), api->store, &room);
+        if (r < 0)
+                return log_oom();
         r = intents_new(&api->intents, process->event, dispatcher_fibers(process->dispatcher), api->store,
                 process->dispatcher);
         if (r < 0)
@@ -82,7 +93,6 @@ static int start(ApiRole *role) {
 
         api->conf = process->conf;
         api->dispatcher = process->dispatcher;
-        api->changed = on_changed;
         int r = api_init(api);
         if (r < 0)
                 return log_oom();
@@ -129,7 +139,9 @@ void api_stop(void *userdata) {
         if (api->intents)
                 intents_stop(api->intents);
         password_hasher_free(TAKE_PTR(api->hasher));
+        store_room_stop(api->room);
         store_close(api->store);
+        store_room_free(api->room);
         intents_free(api->intents);
         health_free(role->health);
         rest_free(role->rest);
@@ -150,7 +162,7 @@ void api_reload(void *userdata) {
 
 bool api_healthy(void *userdata) {
         ApiRole *role = userdata;
-        return !role->api.store_full && store_is_connected(role->api.store);
+        return !store_room_is_full(role->api.room) && store_is_connected(role->api.store);
 }
 
 bool api_alive(void *userdata) {
@@ -163,7 +175,7 @@ const char *api_status(void *userdata) {
         ApiRole *role = userdata;
         unsigned n = web_server_n_connections(role->web);
 
-        if (role->api.store_full)
+        if (store_room_is_full(role->api.room))
                 return "Degraded: the disk is full";
         if (!store_is_connected(role->api.store))
                 return "Degraded: the store is not reachable";

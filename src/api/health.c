@@ -41,13 +41,14 @@ static void probe_store(void *userdata) {
 
         arena_init(&arena, PROBE_ARENA_LIMIT);
         key.id = (char *) "-"; /* nobody: what counts is that the store answers */
-        health->asked.store = store_get(health->api->store, &arena, &sc__user__info, &key.base, &user) >= 0;
+        if (store_get(health->api->store, &arena, &sc__user__info, &key.base, &user) >= 0)
+                health->asked.store = store_room_is_full(health->api->room) ? HEALTH_FULL : HEALTH_OK;
         probe_done(health);
 }
 
 typedef struct Ping {
         Future future;
-        bool answered;
+        HealthOf answer;
 } Ping;
 
 static void ping_unrefp(Ping **ping) {
@@ -59,29 +60,31 @@ static void on_pong(Call *call, Sc__ErrorCode code, const char *detail, const Pr
         void *userdata) {
         Ping *ping = userdata;
 
-        ping->answered = code == ERROR_NONE;
+        if (code == ERROR_NONE)
+                ping->answer =
+                        ((const Sc__GroupPingResponse *) response)->store_full ? HEALTH_FULL : HEALTH_OK;
         future_fulfil(&ping->future);
 }
 
-static bool group_answers(Dispatcher *dispatcher) {
+static HealthOf ask_group(Dispatcher *dispatcher) {
         static const Sc__GroupPingRequest request = SC__GROUP_PING_REQUEST__INIT;
         _cleanup_(ping_unrefp) Ping *ping = new0(Ping, 1);
 
         if (!ping)
-                return false;
+                return HEALTH_UNAVAILABLE;
         future_init(&ping->future, NULL);
         future_ref(&ping->future);
         if (dispatcher_call(dispatcher, &method_group_ping, &request.base, NULL, NULL, on_pong, ping) < 0) {
                 future_unref(&ping->future);
-                return false;
+                return HEALTH_UNAVAILABLE;
         }
-        return future_await(&ping->future) >= 0 && ping->answered;
+        return future_await(&ping->future) >= 0 ? ping->answer : HEALTH_UNAVAILABLE;
 }
 
 static void probe_group(void *userdata) {
         Health *health = userdata;
 
-        health->asked.group = group_answers(health->api->dispatcher);
+        health->asked.group = ask_group(health->api->dispatcher);
         probe_done(health);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Can the api role do its work? Asks its store and the group role, both at once, within HEALTH_TIMEOUT_USEC.
+/* Can the api role do its work? Asks its store and the group role, both at once, within HEALTH_TIMEOUT_USEC,
+ * and whether both have room to store something.
  * Whoever asks while they are being asked shares the answer, so asking often costs little. */
 
 #include "api/role-state.h"
@@ -11,8 +12,14 @@
 
 typedef struct Health Health;
 
+typedef enum HealthOf {
+        HEALTH_UNAVAILABLE,
+        HEALTH_FULL, /* reading goes on */
+        HEALTH_OK,
+} HealthOf;
+
 typedef struct HealthState {
-        bool store, group;
+        HealthOf store, group;
 } HealthState;
 
 /* The Api outlives it. */

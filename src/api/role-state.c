@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/role-state.h"
 
-#include "log/message-ids.h"
 #include "schema-tables.h"
 #include "service/store-role.h"
 #include "util/string-util.h"
@@ -37,18 +36,7 @@ void api_done(Api *api) {
 }
 
 void api_note_write(Api *api, int r) {
-        bool full = r == -ENOSPC;
-
-        if (full == api->store_full || (r < 0 && !full))
-                return;
-        api->store_full = full;
-        if (full)
-                log_with((.message_id = MESSAGE_ID_STORE_FULL), LOG_ERR,
-                        "The disk is full: no registration or login can be stored.");
-        else
-                log_with((.message_id = MESSAGE_ID_STORE_RECOVERED), LOG_NOTICE, "The disk has room again.");
-        if (api->changed)
-                api->changed(api);
+        store_room_note(api->room, r);
 }
 
 int api_write(Api *api, const StoreWrite *write, StoreWritten *ret) {

@@ -8,6 +8,7 @@
 #include "service/charge.h"
 #include "service/intents.h"
 #include "service/limiter.h"
+#include "service/store-room.h"
 #include "service/token.h"
 #include "store/store.h"
 
@@ -18,14 +19,13 @@ typedef struct Api {
         TokenKey *token_key;
         Store *store; /* of the accounts */
         Dispatcher *dispatcher;
+        StoreRoom *room; /* in the store */
         Intents *intents;
         PasswordHasher *hasher; /* NULL when the role stops */
         Charges *charges;
         /* Of tries to sign in: of all from an address; to an account by strangers; to it from a device or an
          * address that is known. */
         Limiter *by_address, *by_account, *by_known;
-        bool store_full; /* the last write found the disk full */
-        void (*changed)(struct Api *api); /* store_full has changed; optional */
         /* since the start */
         uint64_t n_registrations, n_logins, n_failed_logins, n_refreshes, n_repeated_refreshes;
 } Api;

@@ -22,6 +22,12 @@ const MessageInfo *const group_records[] = {
 };
 
 static int make_parts(GroupRole *role, Dispatcher *dispatcher) {
+        const StoreRoomConfig room = {
+                .full = "No space is left for conversations; messages are refused until there is.",
+                .recovered = "Conversations can be stored again.",
+                .changed = role->ports.changed,
+                .userdata = role->ports.userdata,
+        };
         int r;
 
         r = online_new(&role->online);
@@ -34,6 +40,9 @@ static int make_parts(GroupRole *role, Dispatcher *dispatcher) {
         if (r < 0)
                 return r;
         r = attach_queue_new(&role->attaches);
+        if (r < 0)
+                return r;
+        r = store_room_new(&role->room, role->event, role->fibers, role->store, &room);
         if (r < 0)
                 return r;
         return intents_new(&role->intents, role->event, role->fibers, role->store, dispatcher);
@@ -69,9 +78,11 @@ GroupRole *group_role_free(GroupRole *role) {
                 intents_stop(role->intents);
         if (role->flush)
                 cursor_flush_all(role->flush);
+        store_room_stop(role->room);
         /* Closing the store completes all that is in flight, and so ends the fibers that waited for a write;
          * what those would begin anew it refuses. */
         store_close(role->store);
+        store_room_free(role->room);
         intents_free(role->intents);
         attach_queue_free(role->attaches);
         cursor_flush_free(role->flush);
@@ -87,11 +98,11 @@ bool group_role_is_alive(GroupRole *role) {
 }
 
 bool group_role_is_healthy(const GroupRole *role) {
-        return !role->store_full && store_is_connected(role->store);
+        return !store_room_is_full(role->room) && store_is_connected(role->store);
 }
 
 const char *group_role_status(GroupRole *role) {
-        const char *trouble = role->store_full                   ? "Disk full, refusing messages; "
+        const char *trouble = store_room_is_full(role->room)     ? "Disk full, refusing messages; "
                               : !store_is_connected(role->store) ? "Store not reachable; "
                                                                  : "";
 

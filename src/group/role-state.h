@@ -9,6 +9,7 @@
 #include "conf/conf.h"
 #include "service/call.h"
 #include "service/intents.h"
+#include "service/store-room.h"
 #include "store/store.h"
 #include "util/bytes.h"
 
@@ -38,6 +39,7 @@ struct GroupRole {
         sd_event *event;
         FiberPool *fibers; /* the dispatcher's */
         Store *store;
+        StoreRoom *room;
         Intents *intents;
         Conversations *conversations;
         Online *online;
@@ -46,15 +48,12 @@ struct GroupRole {
 
         size_t pending_bytes; /* of bodies that wait to be committed */
         Buffer push_buffer; /* pushes are packed here, one at a time */
-        bool store_full;
-        uint64_t store_full_usec; /* when it was found full last */
         uint64_t n_appended, n_deliveries;
         char status[160];
 };
 
 #define GROUP_MAX_PENDING_BYTES (64U << 20) /* of messages not yet committed; ERROR_OVERLOADED beyond */
 #define GROUP_MAX_RESPONSE (3U << 20) /* bytes that a page or recovery may fill; below RPC_MAX_FRAME */
-#define GROUP_STORE_FULL_HOLD_USEC (5 * 1000 * 1000ULL) /* without a refusal: the disk is full no more */
 #define GROUP_MAX_SEQ ((uint64_t) INT64_MAX) /* what stores can compare */
 
 /* Every write's outcome comes here, so that a full disk is known and told once, and its end too. */

@@ -7,6 +7,9 @@
 #include "service/store-role.h"
 
 int handle_group_ping(Call *call, const Sc__GroupPingRequest *request, Sc__GroupPingResponse *response) {
+        const GroupRole *role = call->role;
+
+        response->store_full = store_room_is_full(role->room);
         return 0;
 }
 

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { Api, newUser, request } from './lib/api.mjs';
 import { Client } from './lib/clients.mjs';
 import { Host, until } from './lib/host.mjs';
+import { postgresql } from './lib/store.mjs';
 
 const CONFIGURATION = '/etc/stonechat/stonechat.conf.d/50-test.conf';
 
@@ -178,5 +179,76 @@ describe('limits', () => {
     const statuses = [];
     for (let i = 0; i < 20; i++) statuses.push((await login({ username: `user-${i}` }, '203.0.113.250', 'a guess')).status);
     assert.deepEqual(statuses, [...Array(15).fill(401), ...Array(5).fill(429)]);
+  });
+});
+
+describe('a full disk', () => {
+  const directory = postgresql ? '/srv/small' : '/var/lib/stonechat';
+  let host, ann, bob, conversation, client;
+  before(async () => {
+    host = await Host.boot({
+      name: `no-room-${process.pid}`,
+      start: false,
+      files: { [CONFIGURATION]: '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Auth]\nHashMemory=64K\nHashOperations=1\n[Limits]\nUserRate=0\nAddressRate=0\n' },
+    });
+    await host.shell(`mkdir -p ${directory} && mount -t tmpfs -o size=64M,mode=755 tmpfs ${directory}`);
+    if (postgresql) await host.database.limitRoom(directory);
+    await host.systemctl('enable', '--now', 'stonechat.target');
+    [ann, bob] = [await newUser(host.api), await newUser(host.api)];
+    conversation = await ann.openDirect(bob.user.id);
+    await ann.send(conversation, 'before');
+    client = new Client(host.socket, bob);
+    await client.connect();
+  });
+  after(async () => {
+    client?.disconnect();
+    await host?.stop();
+  });
+
+  const health = () => request(host.api, 'GET', '/healthz');
+  const isHealthy = async (role) => (await host.call('busctl', 'get-property', `org.stonechat.${role}`, '/org/stonechat/Role', 'org.stonechat.Role1', 'Healthy')).trim() === 'b true';
+
+  it('leaves those who are signed in signed in, is told by /healthz, and is over by itself', { timeout: 120_000 }, async () => {
+    assert.deepEqual((await health()).body, { status: 'ok', store: 'ok', group: 'ok' });
+    await host.exec('/bin/sh', '-c', `dd if=/dev/zero of=${directory}/ballast bs=64k 2>/dev/null; dd if=/dev/zero of=${directory}/ballast2 bs=1k 2>/dev/null`);
+    const text = 'x'.repeat(60_000);
+    await until('messages are refused', 60, async () => (await ann.request('POST', `/v1/conversations/${conversation}/messages`, { json: { text } })).body.code === 'storage_full');
+    const login = () => request(host.api, 'POST', '/v1/auth/login', { json: { username: ann.username, password: ann.password } });
+    const refused = await until('logins are refused', 60, async () => {
+      const response = await login();
+      return response.status !== 200 && response;
+    });
+    assert.equal(refused.status, 507);
+    assert.equal(refused.body.code, 'storage_full');
+    assert.match(refused.body.detail, /sign in/);
+    const state = await health();
+    assert.equal(state.status, 200);
+    assert.deepEqual(state.body, { status: 'degraded', reason: 'storage_full', store: 'full', group: 'full' });
+    assert.equal(await isHealthy('Api'), false);
+    assert.equal(await isHealthy('Group'), false);
+
+    // The session goes on: what is spent now and then although the disk is full is fine, too.
+    for (let i = 0; i < 5; i++) {
+      await ann.refresh();
+      assert.equal((await ann.me()).username, ann.username);
+    }
+    assert.ok((await ann.history(conversation)).messages.length > 0);
+    const other = new Client(host.socket, ann);
+    await other.connect();
+    other.disconnect();
+    assert.equal(client.centrifuge.state, 'connected');
+
+    // Nobody writes anything from here on, and all the same it is found out.
+    await host.call('rm', `${directory}/ballast`, `${directory}/ballast2`);
+    await until('it is healthy again', 30, async () => (await health()).body.status === 'ok');
+    assert.equal(await isHealthy('Api'), true);
+    assert.equal(await isHealthy('Group'), true);
+    const before = ann.refreshToken;
+    await ann.refresh();
+    assert.notEqual(ann.refreshToken, before);
+    await ann.login(ann.username, ann.password, 'again');
+    const { seq } = await ann.send(conversation, 'after');
+    await client.received(conversation, seq);
+    assert.equal(client.events.filter(([name]) => name === 'disconnected').length, 0);
   });
 });

@@ -134,10 +134,30 @@ static void answer_openapi(RestRequest *request) {
                         request, 200, "application/json", &header, 1, schema_openapi, schema_openapi_size);
 }
 
+/* For load balancers the status code is enough: 503 while this host cannot serve. On a full disk it can: reading,
+ * and whoever is signed in, go on, so that is 200, and the document says what is wrong. */
+static void answer_state(RestRequest *request, const HealthState *state) {
+        static const char *const names[] = {
+                [HEALTH_UNAVAILABLE] = "unavailable", [HEALTH_FULL] = "full", [HEALTH_OK] = "ok"};
+        HealthOf worst = MIN(state->store, state->group);
+        const char *reason = worst == HEALTH_FULL                 ? ",\"reason\":\"storage_full\""
+                             : state->store == HEALTH_UNAVAILABLE ? ",\"reason\":\"store_unavailable\""
+                             : state->group == HEALTH_UNAVAILABLE ? ",\"reason\":\"group_unavailable\""
+                                                                  : "";
+        char text[160];
+
+        int n = snprintf(text, sizeof(text), "{\"status\":\"%s\"%s,\"store\":\"%s\",\"group\":\"%s\"}",
+                worst == HEALTH_OK     ? "ok"
+                : worst == HEALTH_FULL ? "degraded"
+                                       : "unavailable",
+                reason, names[state->store], names[state->group]);
+        rest_answer(request, worst == HEALTH_UNAVAILABLE ? 503 : 200, "application/json", NULL, 0, text,
+                (size_t) n);
+}
+
 static void serve_health(void *userdata) {
         RestRequest *request = userdata;
         HealthState state = {};
-        char text[128];
         int r = 0;
 
         if (begin_waiting(request))
@@ -146,15 +166,10 @@ static void serve_health(void *userdata) {
                 rest_request_end(request);
                 return;
         }
-        if (r < 0) {
+        if (r < 0)
                 rest_answer_problem(request, ERROR_OVERLOADED, NULL, NULL);
-                return;
-        }
-        bool healthy = state.store && state.group;
-        int n = snprintf(text, sizeof(text), "{\"status\":\"%s\",\"store\":\"%s\",\"group\":\"%s\"}",
-                healthy ? "ok" : "degraded", state.store ? "ok" : "unavailable",
-                state.group ? "ok" : "unavailable");
-        rest_answer(request, healthy ? 200 : 503, "application/json", NULL, 0, text, (size_t) n);
+        else
+                answer_state(request, &state);
 }
 
 static void answer_health(RestRequest *request) {

@@ -122,7 +122,11 @@ static int store_login(Call *call, const Sc__LoginRequest *request, const Known 
                 .followers = items,
                 .n_followers = n_items,
         };
-        return api_write(call->role, &write, &written);
+        r = api_write(call->role, &write, &written);
+        if (r == -ENOSPC)
+                return call_refuse(call, ERROR_STORAGE_FULL,
+                        "nobody can sign in just now; those who are signed in may go on");
+        return r;
 }
 
 static int begin_session(Call *call, const Sc__LoginRequest *request, const Known *known, Sc__User *user,

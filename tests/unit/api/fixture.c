@@ -37,6 +37,7 @@ static int on_session_ended(Call *call, const ProtobufCMessage *request, Protobu
 }
 
 static int on_ping(Call *call, const ProtobufCMessage *request, ProtobufCMessage *response) {
+        ((Sc__GroupPingResponse *) response)->store_full = fixture.group_full;
         return fixture.group_away ? call_refuse(call, ERROR_UNAVAILABLE, "%s", "") : 0;
 }
 
@@ -60,7 +61,7 @@ static int load_conf(void) {
                 NULL, &fixture.conf);
 }
 
-static void on_changed(Api *api) {
+static void on_changed(void *userdata) {
         fixture.n_store_full_changes++;
 }
 
@@ -76,7 +77,7 @@ void fixture_start(void) {
                 .max_queued = 1000,
         };
 
-        *api = (Api){.conf = fixture.conf, .changed = on_changed};
+        *api = (Api){.conf = fixture.conf};
         assert_int_equal(dispatcher_new(&fixture.dispatcher, fixture.event, fixture.routes, methods,
                                  10 * USEC_PER_SEC),
                 0);
@@ -86,6 +87,10 @@ void fixture_start(void) {
         assert_int_equal(token_key_new(&api->token_key, key, sizeof(key)), 0);
         model_use(fixture.model, "model");
         assert_int_equal(store_open(&api->store, fixture.event, &store), 0);
+        const StoreRoomConfig room = {.full = "full", .recovered = "recovered", .changed = on_changed};
+        assert_int_equal(store_room_new(&api->room, fixture.event, dispatcher_fibers(fixture.dispatcher),
+                                 api->store, &room),
+                0);
         assert_int_equal(intents_new(&api->intents, fixture.event, dispatcher_fibers(fixture.dispatcher),
                                  api->store, fixture.dispatcher),
                 0);
@@ -101,7 +106,9 @@ void fixture_stop(void) {
         dispatcher_stop_calls(fixture.dispatcher);
         intents_stop(api->intents);
         password_hasher_free(TAKE_PTR(api->hasher));
+        store_room_stop(api->room);
         store_close(api->store);
+        store_room_free(api->room);
         intents_free(api->intents);
         token_key_free(api->token_key);
         api_done(api);

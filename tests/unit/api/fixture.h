@@ -30,6 +30,7 @@ typedef struct Fixture {
         unsigned n_store_full_changes;
 
         /* the group role: what it was told by inbox.session_ended */
+        bool group_full; /* its disk */
         bool group_away; /* refuses, as if it were not reachable */
         unsigned n_refused;
         bool group_is_slow; /* does not answer */

@@ -148,16 +148,27 @@ static void test_rehash(void **state) {
 static void test_store_full(void **state) {
         char name[32];
 
-        model_set_faults(fixture.model, &(ModelFaults){.refuse = 30});
-        for (unsigned i = 0; !fixture.api.store_full; i++) {
+        must_register("ann");
+        model_set_full(fixture.model, true);
+        for (unsigned i = 0; i < 3; i++) {
                 snprintf(name, sizeof(name), "user-%u", i);
-                register_user(name, "correct horse");
+                assert_int_equal(register_user(name, "correct horse")->code, ERROR_STORAGE_FULL);
+                Outcome *outcome = login("ann", "correct horse");
+                assert_int_equal(outcome->code, ERROR_STORAGE_FULL);
+                assert_non_null(strstr(outcome->detail, "sign in"));
         }
+        assert_true(store_room_is_full(fixture.api.room));
         assert_int_equal(fixture.n_store_full_changes, 1);
-        model_set_faults(fixture.model, &(ModelFaults){});
-        must_register("bob");
-        assert_false(fixture.api.store_full);
+        /* It tries again and again, and finds out by itself when there is room again. */
+        uint64_t n_writes = model_n_writes(fixture.model);
+        while (model_n_writes(fixture.model) < n_writes + 2)
+                fixture_run_once();
+        assert_true(store_room_is_full(fixture.api.room));
+        model_set_full(fixture.model, false);
+        while (store_room_is_full(fixture.api.room))
+                fixture_run_once();
         assert_int_equal(fixture.n_store_full_changes, 2);
+        must_login("ann", "correct horse");
 }
 
 static void test_upkeep(void **state) {

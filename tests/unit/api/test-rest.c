@@ -257,8 +257,27 @@ static void test_health(void **state) {
         fixture.group_away = true;
         ASK(.verb = "GET", .path = "/healthz");
         assert_int_equal(http.status, 503);
+        assert_string_equal(member("status"), "unavailable");
+        assert_string_equal(member("reason"), "group_unavailable");
         assert_string_equal(member("group"), "unavailable");
         assert_string_equal(member("store"), "ok");
+        /* Reading goes on. */
+        fixture.group_away = false;
+        fixture.group_full = true;
+        ASK(.verb = "GET", .path = "/healthz");
+        assert_int_equal(http.status, 200);
+        assert_string_equal(member("status"), "degraded");
+        assert_string_equal(member("reason"), "storage_full");
+        assert_string_equal(member("group"), "full");
+        fixture.group_full = false;
+        store_room_note(fixture.api.room, -ENOSPC);
+        ASK(.verb = "GET", .path = "/healthz");
+        assert_int_equal(http.status, 200);
+        assert_string_equal(member("store"), "full");
+        while (store_room_is_full(fixture.api.room))
+                fixture_run_once();
+        ASK(.verb = "GET", .path = "/healthz");
+        assert_string_equal(member("status"), "ok");
 }
 
 static void test_headers_of_every_answer(void **state) {
