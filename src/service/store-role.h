@@ -8,7 +8,8 @@
 
 /* The records that every role's store has beside its own: the last ones of StoreConfig.records, before NULL.
  * Needs "schema-tables.h". */
-#define STORE_ROLE_RECORDS &sc__intent__info, &sc__intent_counter__info, &sc__received__info, &sc__space_probe__info
+#define STORE_ROLE_RECORDS                                                                                  \
+        &sc__intent__info, &sc__intent_counter__info, &sc__received__info, &sc__space_probe__info
 
 /* Opens the store that the configuration names: "accounts" or "conversations". Failures are logged. */
 int store_role_open(Store **ret, RoleProcess *process, const char *name, const MessageInfo *const *records);
