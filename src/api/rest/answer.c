@@ -132,6 +132,13 @@ int rest_write_problem(Buffer *out, Sc__ErrorCode code, const char *detail, cons
         return buffer_append_string(out, "}");
 }
 
+/* What was refused for a reason that may pass will come again. A write that was sent behind it must not be done
+ * before: messages keep their order. */
+static void keep_order(const RestRequest *request, const ErrorInfo *error) {
+        if (request->http && error->temporary && !streq(http_request_verb(request->http), "GET"))
+                http_request_drop_ahead(request->http);
+}
+
 void rest_answer_problem(RestRequest *request, Sc__ErrorCode code, const char *detail, const char *allow) {
         const ErrorInfo *error = schema_error(code);
         _cleanup_buffer_ Buffer body = {};
@@ -149,6 +156,7 @@ void rest_answer_problem(RestRequest *request, Sc__ErrorCode code, const char *d
                 snprintf(retry_after, sizeof(retry_after), "%u", charge_wait_seconds(request->retry_usec));
                 headers[n++] = (HttpHeader){"retry-after", retry_after};
         }
+        keep_order(request, error);
         /* Without memory for the document the status alone has to do. */
         if (rest_write_problem(&body, code, detail, &request->trace) < 0)
                 body.size = 0;

@@ -16,7 +16,7 @@ struct HttpRequest {
                 *forwarded_for, *if_none_match, *address;
         void *userdata;
         /* the answer */
-        bool answered;
+        bool answered, dropped_ahead;
         unsigned status;
         char type[64];
         char headers[2048]; /* "name: value" lines */
@@ -81,6 +81,11 @@ void *http_request_get_userdata(const HttpRequest *request) {
         return request->userdata;
 }
 
+void http_request_drop_ahead(HttpRequest *request) {
+        assert_false(request->answered);
+        request->dropped_ahead = true;
+}
+
 void http_respond(HttpRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
         size_t n_headers, const void *body, size_t size) {
         assert_false(request->answered);
@@ -128,6 +133,10 @@ static void answer_send(Call *call, const ProtobufCMessage *message) {
         assert_string_not_equal(call->caller.user, "");
         if (streq(request->text, "hold")) {
                 held_call = call;
+                return;
+        }
+        if (streq(request->text, "busy")) {
+                call_fail(call, ERROR_OVERLOADED, "%s", "");
                 return;
         }
         if (streq(request->text, "refuse")) {
@@ -380,6 +389,12 @@ static void test_methods_of_group(void **state) {
                 .body = "{\"text\":\"refuse\"}");
         assert_problem(403, "not_a_member");
         assert_string_equal(member("detail"), "conversation: \"c1\"");
+        assert_false(http.dropped_ahead);
+        /* Messages that were sent ahead must not pass one that will come again. */
+        ASK(.verb = "POST", .path = "/v1/conversations/c1/messages", JSON, .authorization = authorization,
+                .body = "{\"text\":\"busy\"}");
+        assert_problem(503, "overloaded");
+        assert_true(http.dropped_ahead);
         /* The body must not contradict the path. */
         ASK(.verb = "POST", .path = "/v1/conversations/c1/messages", JSON, .authorization = authorization,
                 .body = "{\"text\":\"hello\",\"conversation\":\"c2\"}");

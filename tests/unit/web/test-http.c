@@ -169,6 +169,23 @@ static void test_pipelined_requests(void **state) {
         fixture_free(f);
 }
 
+static void test_what_was_sent_ahead_is_dropped(void **state) {
+        Fixture *f = fixture_start();
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ char *head = NULL, *last_head = NULL;
+
+        client_send_string(fd, "POST /busy HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+        assert_int_equal(client_response(fd, &head, NULL, false), 503);
+        assert_null(strstr(head, "Connection: close"));
+        client_send_string(fd, "POST /busy HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+                               "POST /ahead HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+        assert_int_equal(client_response(fd, &last_head, NULL, false), 503);
+        assert_non_null(strstr(last_head, "\r\nConnection: close\r\n"));
+        assert_true(client_closed(fd));
+        assert_seen(f, "POST", "/busy", 2);
+        fixture_free(f);
+}
+
 static void test_abort_during_pending_response(void **state) {
         Fixture *f = fixture_start();
         int fd = client_connect(f);
@@ -762,6 +779,7 @@ int main(void) {
                 cmocka_unit_test(test_large_response),
                 cmocka_unit_test(test_connection_close),
                 cmocka_unit_test(test_pipelined_requests),
+                cmocka_unit_test(test_what_was_sent_ahead_is_dropped),
                 cmocka_unit_test(test_abort_during_pending_response),
                 cmocka_unit_test(test_smuggling_is_refused),
                 cmocka_unit_test(test_later_requests_are_checked_too),

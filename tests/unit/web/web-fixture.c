@@ -117,6 +117,9 @@ static void on_request(HttpRequest *request, void *userdata) {
                 _cleanup_free_ char *big = malloc(n);
                 memset(big, 'x', n);
                 answer(request, 200, big, n);
+        } else if (streq(path, "/busy")) {
+                http_request_drop_ahead(request);
+                answer(request, 503, "no", 2);
         } else if (streq(path, "/empty"))
                 answer(request, 204, NULL, 0);
         else
