@@ -186,8 +186,12 @@ const char *api_status(void *userdata) {
 size_t api_statistics(BusStatistic *ret, size_t max, void *userdata) {
         ApiRole *role = userdata;
         const Api *api = &role->api;
+        WebStatistics web;
+        web_server_get_statistics(role->web, &web);
         const BusStatistic statistics[] = {
                 {"connections", web_server_n_connections(role->web)},
+                {"pending_bytes", web.pending},
+                {"pending_evicted", web.n_evicted},
                 {"registrations", api->n_registrations},
                 {"logins", api->n_logins},
                 {"logins_failed", api->n_failed_logins},
