@@ -57,11 +57,16 @@ bool http_upgrade(HttpRequest *request) {
                 return false;
         protocol = offers_protocol(request);
         strcpy(key, http_request_header(request, "sec-websocket-key")); /* 24 characters, checked */
-        int fd = TAKE_FD(request->fd);
+        Transport *transport;
+        if (transport_new(&transport, request->fd, NULL) < 0) {
+                http_connection_free(request);
+                return true;
+        }
+        request->fd = -EBADF;
         http_leave(request);
         Peer peer = TAKE_GENERIC(request->peer, (Peer){});
         http_unref(request);
-        websocket_adopt(server, fd, &peer, key, protocol);
+        websocket_adopt(server, transport, &peer, key, protocol);
         web_server_check_drained(server);
         return true;
 }

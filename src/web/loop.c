@@ -74,6 +74,7 @@ int web_loop_new(WebLoop **ret, sd_event *event) {
         }
         loop->event = sd_event_ref(event);
         TAILQ_INIT(&loop->waiting);
+        loop->sockets_fd = -EBADF;
         uv_prepare_init(&loop->uv, &loop->prepare);
         uv_idle_init(&loop->uv, &loop->again);
         uv_prepare_start(&loop->prepare, on_prepare);
@@ -98,9 +99,10 @@ WebLoop *web_loop_free(WebLoop *loop) {
         uv_close((uv_handle_t *) &loop->poll, NULL);
         uv_close((uv_handle_t *) &loop->prepare, NULL);
         uv_close((uv_handle_t *) &loop->again, NULL);
-        websocket_loop_done(loop);
+        websocket_receive_done(loop);
+        lws_wire_done(loop);
         run_to_end(loop);
-        websocket_loop_done(loop);
+        lws_wire_done(loop);
         uv_loop_close(&loop->uv);
         buffer_done(&loop->scratch);
         sd_event_unref(loop->event);

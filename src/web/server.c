@@ -167,21 +167,24 @@ int web_server_new(WebServer **ret, WebLoop *loop, sd_event *event, const WebLim
         server->handlers = *handlers;
         server->userdata = userdata;
         budget_init(&server->budget, 0);
-        TAILQ_INIT(&server->stalls);
+        TAILQ_INIT(&server->stalled);
+        TAILQ_INIT(&server->closing);
         web_server_set_limits(server, limits);
         if (ws_path) {
                 server->ws_path = strdup(ws_path);
                 if (!server->ws_path)
                         return -ENOMEM;
-                r = websocket_loop_prepare(loop);
+                r = websocket_receive_init(loop);
+                if (r >= 0)
+                        r = lws_wire_prepare(loop);
                 if (r < 0)
                         return r;
         }
         r = sd_event_add_time(event, &server->rearm, CLOCK_BOOTTIME, UINT64_MAX, 0, on_rearm, server);
         if (r < 0)
                 return r;
-        r = sd_event_add_time(event, &server->stall_timer, CLOCK_BOOTTIME, UINT64_MAX, 0,
-                websocket_on_stall_timer, server);
+        r = sd_event_add_time(event, &server->deadline_timer, CLOCK_BOOTTIME, UINT64_MAX, 0,
+                websocket_on_deadline, server);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(server);
@@ -201,7 +204,7 @@ WebServer *web_server_free(WebServer *server) {
         while ((socket = LIST_FIRST(&server->sockets)))
                 websocket_abandon(socket);
         sd_event_source_disable_unref(server->rearm);
-        sd_event_source_disable_unref(server->stall_timer);
+        sd_event_source_disable_unref(server->deadline_timer);
         sd_event_unref(server->event);
         free(server->ws_path);
         return mfree(server);

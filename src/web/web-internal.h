@@ -5,18 +5,18 @@
  *
  * A connection is accepted and counted in server.c and becomes an HttpRequest (http.c, http-internal.h), which
  * reads request after request from it and answers them. An upgrade to WebSocket hands its socket to libwebsockets
- * (websocket.c).
+ * (websocket-lws.c), which then sends; what comes is read here.
  *
  * Why HTTP itself is not left to libwebsockets: 4.1.6 takes a bare LF, folded headers, "Name :" and
  * duplicate or nonsensical Content-Length, and reads freed memory when a keep-alive connection sends an
  * Upgrade it does not know; from its callbacks none of that can be noticed in time. So every head is parsed
- * strictly here, and libwebsockets sees only one head a connection, written by us (websocket.c). */
+ * strictly here, and libwebsockets sees only one head a connection, written by us. */
 
-#include <libwebsockets.h>
 #include <netinet/in.h>
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "transport/transport.h"
 #include "util/hash.h"
 #include "web/budget.h"
 #include "web/http-head.h"
@@ -24,6 +24,7 @@
 
 typedef LIST_HEAD(, HttpRequest) HttpRequestList;
 typedef LIST_HEAD(, WebSocket) WebSocketList;
+typedef TAILQ_HEAD(, Deadline) DeadlineList;
 
 struct WebLoop {
         sd_event *event;
@@ -34,11 +35,15 @@ struct WebLoop {
         int error;
         bool time_is_fresh; /* sd_event_now() is of this turn */
 
+        int sockets_fd; /* epoll instance of all WebSockets; made with the first server that takes any */
+        sd_event_source *sockets_source;
+        uint8_t *read_buffer;
         struct lws_context *lws; /* made with the first server that takes WebSockets */
         struct lws_vhost *vhost;
-        TAILQ_HEAD(, WebSocket) waiting; /* with something queued in this turn */
         WebSocket *adopting; /* handed to libwebsockets just now, not yet taken by its first callback */
-        Buffer scratch; /* one outgoing frame with the headroom libwebsockets needs */
+        TAILQ_HEAD(, WebSocket) waiting; /* WebSockets with something to do at the end of this turn */
+        bool rearmed; /* event sources were armed after this turn has looked at them */
+        Buffer scratch; /* one outgoing frame, with room for its header */
 };
 
 /* How many connections an address has. IPv6 counts by /64, the smallest network a site gets; all peers on
@@ -74,8 +79,8 @@ struct WebServer {
         void *drained_userdata;
         HttpRequestList requests;
         WebSocketList sockets;
-        TAILQ_HEAD(, Stall) stalls; /* WebSockets whose peers take nothing; see websocket-queue.c */
-        sd_event_source *stall_timer;
+        DeadlineList stalled, closing; /* of WebSockets; see websocket-deadline.c */
+        sd_event_source *deadline_timer;
 };
 
 /* A counted connection; moves from HttpRequest to WebSocket with the fd. */
@@ -104,18 +109,25 @@ HttpRequest *http_connection_next(const HttpRequest *request);
 void http_refuse_fd(WebServer *server, int fd, Sc__ErrorCode code);
 
 /* --- websocket.c --- */
-int websocket_loop_prepare(WebLoop *loop);
-/* Starts the end of libwebsockets' context; a second call, after the loop ran, completes it. */
-void websocket_loop_done(WebLoop *loop);
-/* Answers the upgrade with 101 and takes fd and peer, also on failure. `key` is the checked
+/* Answers the upgrade with 101 and takes transport and peer, also on failure. `key` is the checked
  * Sec-WebSocket-Key; `protocol`: the server's subprotocol was offered, and is accepted. */
-void websocket_adopt(WebServer *server, int fd, Peer *peer, const char *key, bool protocol);
-/* The server ends: on_close now; libwebsockets' part follows on the loop. */
+void websocket_adopt(WebServer *server, Transport *transport, Peer *peer, const char *key, bool protocol);
+/* The server ends. */
 void websocket_abandon(WebSocket *socket);
 
+/* --- websocket-receive.c --- */
+int websocket_receive_init(WebLoop *loop);
+void websocket_receive_done(WebLoop *loop);
+
+/* --- websocket-lws.c --- */
+int lws_wire_prepare(WebLoop *loop);
+/* Starts the end of libwebsockets' context; a second call, after the loop ran, completes it. */
+void lws_wire_done(WebLoop *loop);
+
 /* --- websocket-queue.c --- */
-/* Writes what the turn has queued, or a fair share of it; true: the loop must take another turn before it
- * sleeps. */
+/* Writes what the turn has queued, or a fair share of it, at once, without asking the kernel first whether the socket
+ * takes data: it nearly always does. True: the loop must take another turn before it sleeps. */
 bool websocket_flush(WebLoop *loop);
-/* Closes those whose peers have taken nothing for too long; the server's timer calls it. */
-int websocket_on_stall_timer(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* --- websocket-deadline.c --- */
+int websocket_on_deadline(sd_event_source *source, uint64_t usec, void *userdata);

@@ -5,7 +5,8 @@
  *
  * It owns parsing, limits and time-outs; it hands over whole requests and whole messages, and, to handlers on
  * fibers that ask for it, bodies of any size as streams. HTTP is parsed here, strictly (http-head.h; why not by
- * libwebsockets: web-internal.h); libwebsockets speaks WebSocket.
+ * libwebsockets: web-internal.h), and so are the frames of WebSockets (websocket-frame.h); libwebsockets answers
+ * their handshake and has what goes out.
  * Deliberately off: permessage-deflate (~90 KB a connection), HTTP/2 (unfixed holes in libwebsockets 4.1.6).
  *
  * Refusals are answered with a body by on_refused, then the connection is closed:
@@ -73,7 +74,7 @@ typedef struct WebHandlers {
         /* The subprotocol that is accepted from those who offer it; NULL: none. */
         const char *ws_protocol;
         void (*on_open)(WebSocket *socket, void *userdata);
-        /* A whole message; text is checked to be UTF-8 without NUL. Not NUL-terminated. */
+        /* A whole message; text is checked to be UTF-8, in which NUL is a character. Not NUL-terminated. */
         void (*on_message)(WebSocket *socket, const char *data, size_t size, bool binary, void *userdata);
         /* Once for each websocket_notify_drained(): the last of the queue was handed to the kernel. Optional. */
         void (*on_drained)(WebSocket *socket, void *userdata);
@@ -196,6 +197,8 @@ bool websocket_notify_drained(WebSocket *socket);
  * already may still come. The peer's end is not noticed meanwhile, so pause only while something is queued: then
  * the stall time-out sees it. */
 void websocket_pause_reading(WebSocket *socket, bool paused);
+/* The peer is signed in: what it sends is not counted in the server's budget for strangers any more. */
+void websocket_set_signed_in(WebSocket *socket);
 /* Sends a close frame behind what is queued, then closes; on_close follows, from the loop, after 5 s at the
  * latest each for the queue and for the peer's answer. Nothing more is sent or received. code: one that may
  * stand in a close frame. reason: at most 123 bytes, or NULL. */

@@ -31,6 +31,7 @@ typedef enum CloseCode {
         CLOSE_BAD_DATA = 1007,
         CLOSE_TOO_BIG = 1009,
         CLOSE_INTERNAL_ERROR = 1011,
+        CLOSE_TRY_AGAIN_LATER = 1013, /* IANA's registry */
 } CloseCode;
 
 /* UTF-8 that comes in pieces: zero-initialise it. */

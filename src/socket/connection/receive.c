@@ -6,6 +6,9 @@
 #include "schema-tables.h"
 #include "util/time-util.h"
 
+/* Commands that may come behind a connect, in bytes: they belong to somebody who is not signed in yet. */
+#define MAX_DEFERRED 4096U
+
 /* Commands behind a connect wait until it is answered. */
 static int defer_commands(Connection *connection, const CodecReader *rest) {
         if (rest->size == 0)
@@ -14,7 +17,7 @@ static int defer_commands(Connection *connection, const CodecReader *rest) {
                 connection->deferred = new0(Buffer, 1);
                 if (!connection->deferred)
                         return -ENOMEM;
-                connection->deferred->limit = connection->role->conf->socket_max_frame;
+                connection->deferred->limit = MAX_DEFERRED;
         }
         (void) buffer_append(connection->deferred, rest->data, rest->size);
         if (connection->codec == CODEC_JSON)
@@ -137,6 +140,7 @@ void connection_connected(Connection *connection) {
 
         connection->state = CONNECTION_CONNECTED;
         connection->role->n_signed_in++;
+        websocket_set_signed_in(connection->socket);
         /* The first ping comes early by up to half the interval, so that connections that were made together
          * are not pinged together for ever. */
         random_bytes(&spread, sizeof(spread));

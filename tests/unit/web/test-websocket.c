@@ -111,6 +111,15 @@ static void test_ping(void **state) {
         assert_true(client_read_frame(fd, frame));
         assert_int_equal(frame->opcode, 10);
         assert_int_equal(frame->size, sizeof(payload));
+        /* Of several that are read together the latest is answered, and others may be. */
+        _cleanup_buffer_ Buffer pings = {};
+        for (char i = '0'; i <= '9'; i++)
+                assert_int_equal(
+                        buffer_append(&pings, (char[]){(char) 0x89, (char) 0x81, 0, 0, 0, 0, i}, 7), 0);
+        client_send(fd, pings.data, pings.size);
+        do
+                assert_true(client_read_frame(fd, frame));
+        while (frame->data[0] != '9');
         client_frame(fd, 0x8a, "unasked", 7, true); /* a pong nobody asked for is ignored */
         client_text(fd, "still here");
         assert_true(client_read_frame(fd, frame));
@@ -451,33 +460,60 @@ static void test_bad_frames(void **state) {
                         client_frame(fd, c->second, "def", 3, true);
                 assert_closed_with(f, c->name, fd, 1002);
         }
-        /* libwebsockets closes on these without a word. */
         fd = client_websocket(f);
         client_frame(fd, 0x89, ping, sizeof(ping), true);
-        assert_closed_with(f, "ping of 126 bytes", fd, 0);
+        assert_closed_with(f, "ping of 126 bytes", fd, 1002);
         fd = client_websocket(f);
-        client_send(fd, "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff", 10);
-        assert_closed_with(f, "length beyond 2^63", fd, 0);
+        client_send(fd, "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 14);
+        assert_closed_with(f, "length beyond 2^63", fd, 1002);
+        fd = client_websocket(f);
+        client_frame(fd, 0x81, "naked", 5, false);
+        assert_closed_with(f, "no mask", fd, 1002);
         fixture_seen(f, &seen);
         assert_int_equal(seen.n_messages, 0);
         fixture_free(f);
 }
 
-/* libwebsockets does not say whether a frame was masked, and takes it either way. Masking protects proxies
- * from scripts in browsers, which always mask; a server loses nothing. This asserts that it stays whole. */
-static void test_unmasked_frame(void **state) {
+/* Frames behind a close frame are not taken, and the answer to it arrives all the same. */
+static void test_data_behind_close(void **state) {
         Fixture *f = fixture_start();
-        _cleanup_close_ int fd = client_websocket(f), other = client_websocket(f);
-        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        _cleanup_close_ int fd = client_websocket(f);
+        _cleanup_free_ char *data = calloc(1, 1 << 20);
+        Seen seen;
 
-        client_frame(fd, 0x81, "naked", 5, false);
-        client_frame(fd, 0x89, "ping", 4, false);
-        client_send(fd, "\x82\x7e\x00\x00\x82\x7f\x00\x00\x00\x00\x00\x00\x00\x00", 14); /* overlong zeros */
-        client_frame(fd, 0x88, "\x03\xe8", 2, false);
-        assert_int_equal(client_close_code(fd), 1000);
-        client_text(other, "unharmed");
-        assert_true(client_read_frame(other, frame));
-        assert_string_equal(frame->data, "unharmed");
+        client_frame(fd, 0x88, "\x03\xe9", 2, true);
+        client_text(fd, "too late");
+        client_frame(fd, 0x82, data, 1 << 20, true);
+        assert_int_equal(client_close_code(fd), 1001);
+        assert_true(client_closed(fd));
+        close(TAKE_FD(fd));
+        assert_int_equal(WAIT_SEEN(f, n_closes, 1), 1);
+        fixture_seen(f, &seen);
+        assert_int_equal(seen.n_messages, 0);
+        fixture_free(f);
+}
+
+static void test_close_payloads(void **state) {
+        Fixture *f = fixture_start();
+        static const struct {
+                const char *name, *payload;
+                size_t size;
+                unsigned code;
+        } cases[] = {
+                {"empty", "", 0, 1005},
+                {"one byte", "\x03", 1, 1002},
+                {"5000", "\x13\x88", 2, 1002},
+                {"65535", "\xff\xff", 2, 1002},
+                {"1005", "\x03\xed", 2, 1002},
+                {"reason not UTF-8", "\x03\xe8\xff", 3, 1007},
+                {"4999", "\x13\x87", 2, 4999},
+        };
+
+        FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
+                int fd = client_websocket(f);
+                client_frame(fd, 0x88, c->payload, c->size, true);
+                assert_closed_with(f, c->name, fd, c->code);
+        }
         fixture_free(f);
 }
 
@@ -619,7 +655,8 @@ int main(void) {
                 cmocka_unit_test(test_oversized_message),
                 cmocka_unit_test(test_bad_utf8),
                 cmocka_unit_test(test_bad_frames),
-                cmocka_unit_test(test_unmasked_frame),
+                cmocka_unit_test(test_data_behind_close),
+                cmocka_unit_test(test_close_payloads),
                 cmocka_unit_test(test_clock_is_fresh),
                 cmocka_unit_test(test_server_ends_with_connections),
                 cmocka_unit_test(test_busy_loop_is_fair),
