@@ -133,5 +133,6 @@ size_t group_role_statistics(GroupRole *role, BusStatistic *ret, size_t max) {
 }
 
 void group_role_forget_gateway(GroupRole *role, void *gateway) {
+        attach_queue_forget_gateway(role, gateway);
         online_forget_gateway(role->online, gateway);
 }

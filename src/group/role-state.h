@@ -45,6 +45,7 @@ struct GroupRole {
         Online *online;
         CursorFlush *flush;
         AttachQueue *attaches;
+        uint32_t attach_mark; /* of attach-batch.c */
 
         size_t pending_bytes; /* of bodies that wait to be committed */
         Buffer push_buffer; /* pushes are packed here, one at a time */
@@ -53,7 +54,7 @@ struct GroupRole {
 };
 
 #define GROUP_MAX_PENDING_BYTES (64U << 20) /* of messages not yet committed; ERROR_OVERLOADED beyond */
-#define GROUP_MAX_RESPONSE (3U << 20) /* bytes that a page or recovery may fill; below RPC_MAX_FRAME */
+#define GROUP_MAX_PAGE (256U << 10) /* bytes of records on a page, unless it is one record */
 #define GROUP_MAX_SEQ ((uint64_t) INT64_MAX) /* what stores can compare */
 
 /* Every write's outcome comes here, so that a full disk is known and told once, and its end too. */

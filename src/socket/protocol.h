@@ -17,7 +17,6 @@ typedef struct Disconnect {
 #define DISCONNECT_SERVER_ERROR ((Disconnect){3004, "internal server error"})
 #define DISCONNECT_EXPIRED ((Disconnect){3005, "connection expired"})
 #define DISCONNECT_SLOW ((Disconnect){3008, "slow"})
-#define DISCONNECT_INSUFFICIENT_STATE ((Disconnect){3010, "insufficient state"})
 #define DISCONNECT_NO_PONG ((Disconnect){3012, "no pong"})
 #define DISCONNECT_TOO_MANY_REQUESTS ((Disconnect){3013, "too many requests"})
 #define DISCONNECT_INVALID_TOKEN ((Disconnect){3500, "invalid token"})
@@ -27,8 +26,9 @@ typedef struct Disconnect {
 #define DISCONNECT_STALE ((Disconnect){3502, "stale"})
 #define DISCONNECT_CONNECTION_LIMIT ((Disconnect){3504, "connection limit"})
 
-/* Why a server-side subscription ends: below 2500 a client does not ask for it again. */
+/* Why a server-side subscription ends: for good, or to begin anew at another place. */
 #define UNSUBSCRIBE_CODE_SERVER 2000U
+#define UNSUBSCRIBE_CODE_INSUFFICIENT 2500U
 
 /* Errors of commands that only this protocol has; the others stand in proto/stonechat/v1/errors.proto. */
 typedef struct ProtocolError {

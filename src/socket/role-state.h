@@ -26,7 +26,10 @@ typedef struct Gateway Gateway;
 typedef TAILQ_HEAD(ConnectionList, Connection) ConnectionList;
 
 typedef struct SocketStatistics {
-        uint64_t connections_total, commands, refusals, deliveries, slow, gaps, reattached;
+        uint64_t connections_total, commands, refusals, deliveries, slow;
+        uint64_t gaps; /* messages that a connection could not be sent when they came */
+        uint64_t reattached; /* connections */
+        uint64_t recovered; /* messages sent in pages */
 } SocketStatistics;
 
 /* What the folder connection calls of those above it. */
@@ -38,6 +41,12 @@ typedef struct ConnectionHandlers {
         void (*on_refused)(Connection *connection, const Client__Command *command, json_t *data);
         /* Called once, when the connection is CLOSING: what stands above forgets it. */
         void (*on_closing)(Connection *connection);
+        /* It has been CONNECTING for too long. */
+        void (*on_late)(Connection *connection);
+        /* What waited to be read was read. */
+        void (*on_drained)(Connection *connection);
+        /* It lacks messages. Does not disconnect it. */
+        void (*on_behind)(Connection *connection);
 } ConnectionHandlers;
 
 struct SocketRole {
@@ -56,7 +65,7 @@ struct SocketRole {
         Connection *batch; /* the connection whose replies are being collected */
         Buffer batch_buffer;
         Bytes *ping[N_CODECS];
-        /* A logical clock, which orders pushes, attachments and subscriptions: see gateway/attachment.c. */
+        /* A logical clock, which orders attachments and subscriptions: see gateway/attachment.c. */
         uint64_t serial;
         bool draining;
         SocketStatistics statistics;

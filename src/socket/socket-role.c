@@ -49,6 +49,13 @@ static void on_message(WebSocket *socket, const char *data, size_t size, bool bi
                 connection_receive(connection, data, size, binary);
 }
 
+static void on_drained(WebSocket *socket, void *userdata) {
+        Connection *connection = websocket_get_userdata(socket);
+
+        if (connection)
+                connection_drained(connection);
+}
+
 static void on_close(WebSocket *socket, bool slow, void *userdata) {
         SocketRole *role = userdata;
         Connection *connection = websocket_get_userdata(socket);
@@ -95,6 +102,12 @@ static void on_closing(Connection *connection) {
         command_abandon(connection);
 }
 
+/* The commands first: their client waits for them. */
+static void on_room(Connection *connection) {
+        command_go_on(connection);
+        connection_catch_up(connection);
+}
+
 static void web_limits(const SocketRole *role, WebLimits *ret) {
         const Conf *conf = role->conf;
 
@@ -103,9 +116,8 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
                 .max_headers = 8192,
                 .max_message = conf->socket_max_frame,
                 .max_pending = conf->socket_pending_memory,
-                /* Connections watch their queue themselves, with room for one long reply; this is a last
-                 * bound. */
-                .max_queue = conf->socket_max_queue + 3 * CONNECTION_MAX_REPLY,
+                /* Connections watch their queue themselves; this is a last bound. */
+                .max_queue = 2 * conf->socket_max_queue + CONNECTION_MAX_REPLY,
                 .max_coalesced = MAX_COALESCED,
                 .stall_timeout_usec = STALL_TIMEOUT_USEC,
                 .request_timeout_usec = conf->socket_handshake_timeout_usec,
@@ -120,6 +132,9 @@ int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
                 .on_command = command_handle,
                 .on_refused = command_refused,
                 .on_closing = on_closing,
+                .on_late = gateway_attach_late,
+                .on_drained = on_room,
+                .on_behind = connection_behind,
         };
         _cleanup_(socket_role_freep) SocketRole *role = new0(SocketRole, 1);
 
@@ -173,6 +188,7 @@ int socket_role_listen(SocketRole *role, int listen_fd) {
                 .ws_protocol = "centrifuge-protobuf",
                 .on_open = on_open,
                 .on_message = on_message,
+                .on_drained = on_drained,
                 .on_close = on_close,
         };
         _cleanup_close_ int fd = listen_fd;
@@ -233,6 +249,7 @@ size_t socket_role_statistics(SocketRole *role, BusStatistic *ret, size_t max) {
                 {"slow_clients_total", s->slow},
                 {"gaps_total", s->gaps},
                 {"reattached_total", s->reattached},
+                {"recovered_total", s->recovered},
         };
         size_t n = MIN(ELEMENTSOF(all), max);
 

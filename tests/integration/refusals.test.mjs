@@ -250,7 +250,6 @@ describe('the socket refuses', () => {
     assert.ok(socket, 'the SDK lets us at its TCP socket');
     socket.pause();
     let last = first;
-    // What comes between two looks at the journal has to fit into one recovery (512 KiB).
     const text = 'x'.repeat(20_000);
     const disconnects = async () => (await host.journal('MESSAGE_ID=928667281f5e4acb80060c2c04a134ce')).length;
     // The journal is asked now and then only, as that takes longer than many messages.

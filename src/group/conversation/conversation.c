@@ -102,7 +102,9 @@ Conversation *conversation_unpin(Conversation *conversation) {
                 return NULL;
 
         Conversations *table = conversation->role->conversations;
-        if (conversation->state != CONVERSATION_LOADED) {
+        /* Nobody needs a personal one but to attach, or when its user's inbox changes; there are as many as
+         * users online. */
+        if (conversation->state != CONVERSATION_LOADED || is_personal_id(conversation->id)) {
                 forget(table, conversation);
                 return NULL;
         }

@@ -61,6 +61,7 @@ struct Conversation {
         uint64_t activity_stored_usec; /* when an append stored last_at with it; 0: it was not stored */
         TAILQ_ENTRY(Conversation) to_flush;
 
+        uint32_t attach_mark, attach_place; /* of gateway/attach-batch.c */
         unsigned n_pins;
         TAILQ_ENTRY(Conversation) unpinned;
         UT_hash_handle hh;

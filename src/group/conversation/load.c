@@ -6,7 +6,7 @@
 #include "group/conversation/flush.h"
 #include "schema-tables.h"
 
-#define LOAD_CHUNK 64U /* conversations of one submission */
+#define LOAD_CHUNK 128U /* conversations of one submission */
 #define LOAD_MAX_BEHIND 256U /* entries behind a head read at once */
 #define LOAD_ARENA_LIMIT (8U << 20) /* of what we allocate; rows come on top */
 

@@ -42,7 +42,6 @@ struct OnlineUser {
         Counts gateways; /* how many clients on each */
         LIST_HEAD(, Client) clients;
         LIST_HEAD(, OnlineSubscription) subscriptions;
-        bool complete;
         UT_hash_handle hh;
         char id[];
 };
@@ -295,7 +294,7 @@ int online_attach(Online *online, const OnlineClient *description, uint64_t *ret
         if (old && !streq(old->user->id, description->user))
                 return -EEXIST;
         if (old && old->gateway == description->gateway) {
-                *ret_serial = old->serial;
+                *ret_serial = old->serial = ++online->last_serial;
                 return 0;
         }
         if (online->gateways.n >= ONLINE_MAX_GATEWAYS &&
@@ -416,34 +415,7 @@ void online_unsubscribe(Online *online, const char *user_id, const char *convers
                 unsubscribe(online, subscription);
 }
 
-void online_set_complete(Online *online, const char *user_id) {
-        OnlineUser *user = find_user(online, user_id);
-
-        if (user)
-                user->complete = true;
-}
-
-bool online_is_complete(const Online *online, const char *user_id) {
-        const OnlineUser *user = find_user(online, user_id);
-        return user && user->complete;
-}
-
 /* --- answers --- */
-
-size_t online_conversations(const Online *online, const char *user_id, const char **ret, size_t max) {
-        const OnlineUser *user = find_user(online, user_id);
-        const OnlineSubscription *subscription;
-        size_t n = 0;
-
-        if (!user)
-                return 0;
-        LIST_FOREACH(subscription, &user->subscriptions, of_user) {
-                if (n < max)
-                        ret[n] = subscription->key.channel->id;
-                n++;
-        }
-        return n;
-}
 
 size_t online_gateways_of_conversation(const Online *online, const char *conversation, void **ret) {
         const OnlineChannel *channel = find_channel(online, conversation);

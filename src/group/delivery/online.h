@@ -28,10 +28,10 @@ int online_new(Online **ret);
 Online *online_free(Online *online);
 DEFINE_CLEANUP(Online *, online_free);
 
-/* Registers the client, or moves it here from another gateway; strings are copied. *ret_serial names this
- * attachment for online_is_attached(). -EEXIST: that id is another user's. */
+/* Registers the client, again or moving it here from another gateway; strings are copied. *ret_serial names
+ * this registration for online_is_attached(). -EEXIST: that id is another user's. */
 int online_attach(Online *online, const OnlineClient *client, uint64_t *ret_serial);
-/* Is it still the same attachment? */
+/* Is that still the last registration? */
 bool online_is_attached(const Online *online, const char *client, uint64_t serial);
 /* Forgets the client if it is attached through this gateway. */
 void online_detach(Online *online, const char *client, const void *gateway);
@@ -42,13 +42,6 @@ void online_forget_gateway(Online *online, const void *gateway);
  * 0 also if they do already; -ENOENT: the user is not online. */
 int online_subscribe(Online *online, const char *user, const char *conversation);
 void online_unsubscribe(Online *online, const char *user, const char *conversation);
-/* Whether the user's subscriptions are complete: set once all are made, gone with the last client. */
-void online_set_complete(Online *online, const char *user);
-bool online_is_complete(const Online *online, const char *user);
-
-/* The conversations that the user hears; answers their number, writes at most max. The strings live until
- * the user unsubscribes or leaves. */
-size_t online_conversations(const Online *online, const char *user, const char **ret, size_t max);
 
 /* The gateways with somebody who hears the conversation, or with connections of the user, each once. Answers
  * their number, never more than ONLINE_MAX_GATEWAYS, for which `ret` has room. */

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* gateway.attach and gateway.detach. */
+/* gateway.attach and gateway.detach: registering the connections of gateways, and the queue of batches that
+ * wait to be worked on. */
 
 #include "group/role-state.h"
 
-#define ATTACH_MAX_CONCURRENT 16U /* the others wait: a gateway that comes back attaches all its clients */
-/* Of one user; further ones are left out, and logged. A client that comes back tells its position in each,
- * some 120 bytes in JSON, in one frame of at most [Socket] MaxFrame= (512 KiB); an SDK whose frame is too
- * large stays away. */
-#define ATTACH_MAX_CONVERSATIONS 4000U
-#define ATTACH_CHUNK 32U /* conversations recovered by one read of the store */
-#define ATTACH_MAX_RECOVERY_BYTES (512U << 10) /* of one conversation */
+/* Batches worked on at the same time; the others wait: a gateway that comes back attaches all its clients. */
+#define ATTACH_MAX_CONCURRENT 4U
 
-/* Those that wait, and the fibers that work for them. */
 int attach_queue_new(AttachQueue **ret);
 /* When no fiber is left. */
 AttachQueue *attach_queue_free(AttachQueue *queue);
 DEFINE_CLEANUP(AttachQueue *, attach_queue_free);
+
+/* The gateway is gone: what it has asked for is not done any more. */
+void attach_queue_forget_gateway(GroupRole *role, const void *gateway);

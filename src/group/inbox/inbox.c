@@ -12,26 +12,107 @@
 #define PAGE_ENTRIES 5000U
 #define PAGE_BYTES (2U << 20)
 
+/* Its log must not be there yet; somebody else may create it meanwhile. May suspend. */
+static int create(Conversation *inbox) {
+        const char *user = inbox->id + 1;
+        uint64_t last_intent;
+
+        return conversation_create(inbox,
+                &(CreateRequest){
+                        .kind = SC__CONVERSATION_KIND__CONVERSATION_KIND_PERSONAL,
+                        .creator = user,
+                        .members = {user},
+                        .n_members = 1,
+                },
+                &last_intent);
+}
+
 int inbox_open(GroupRole *role, const char *user, Conversation **ret) {
         _cleanup_conversation_ Conversation *inbox = NULL;
         char id[CONVERSATION_ID_SIZE];
-        uint64_t last_intent;
 
         personal_conversation_id(user, id);
         int r = conversation_open(role, id, &inbox);
         if (r == 0)
-                r = conversation_create(inbox,
-                        &(CreateRequest){
-                                .kind = SC__CONVERSATION_KIND__CONVERSATION_KIND_PERSONAL,
-                                .creator = user,
-                                .members = {user},
-                                .n_members = 1,
-                        },
-                        &last_intent);
+                r = create(inbox);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(inbox);
         return 0;
+}
+
+/* --- many of them --- */
+
+#define CREATORS_MAX 32U /* fibers that create side by side, so that their writes share commits */
+
+/* What these fibers work on; of each has a reference. */
+typedef struct Creation {
+        unsigned n_refs;
+        FiberQueue ended;
+        size_t next, n;
+        int r;
+        Conversation *inboxes[]; /* pinned */
+} Creation;
+
+static void creation_unref(Creation *creation) {
+        if (--creation->n_refs > 0)
+                return;
+        FOREACH_ARRAY(inbox, creation->inboxes, creation->n)
+                conversation_unpin(*inbox);
+        free(creation);
+}
+DEFINE_CLEANUP(Creation *, creation_unref);
+
+static void create_some(Creation *creation) {
+        while (creation->next < creation->n && creation->r >= 0) {
+                int r = create(creation->inboxes[creation->next++]);
+                creation->r = MIN(creation->r, r);
+        }
+}
+
+static void on_creator(void *userdata) {
+        Creation *creation = userdata;
+
+        create_some(creation);
+        fiber_queue_wake(&creation->ended);
+        creation_unref(creation);
+}
+
+static void on_creator_cancelled(int r, void *userdata) {
+        Creation *creation = userdata;
+
+        fiber_queue_wake(&creation->ended);
+        creation_unref(creation);
+}
+
+int inboxes_create(GroupRole *role, Conversation *const *inboxes, size_t n) {
+        _cleanup_(creation_unrefp) Creation *creation = calloc(1, sizeof(Creation) + n * sizeof(inboxes[0]));
+
+        if (!creation)
+                return -ENOMEM;
+        creation->n_refs = 1;
+        for (; creation->n < n; creation->n++)
+                creation->inboxes[creation->n] = conversation_pin(inboxes[creation->n]);
+        for (unsigned i = 1; i < MIN(n, CREATORS_MAX); i++) {
+                creation->n_refs++;
+                if (fiber_start(role->fibers,
+                            &(FiberStart){.main = on_creator,
+                                    .cancelled = on_creator_cancelled,
+                                    .userdata = creation,
+                                    .key = "inboxes",
+                                    .internal = true},
+                            NULL) < 0) {
+                        creation->n_refs--;
+                        break; /* fewer of them do, too */
+                }
+        }
+        create_some(creation);
+        while (creation->n_refs > 1) {
+                int r = fiber_queue_wait(&creation->ended, UINT64_MAX);
+                if (r < 0)
+                        return r;
+        }
+        return creation->r;
 }
 
 /* --- changing it --- */
@@ -134,44 +215,15 @@ static int read_further(GroupRole *role, Arena *arena, Sc__InboxEntry *from, con
         return 0;
 }
 
-static int read_inbox(GroupRole *role, Arena *arena, const char *user, const char *session, size_t max,
-        bool *ret_ended, Sc__InboxEntry ***ret, size_t *ret_n) {
-        Sc__EndedSession ended = SC__ENDED_SESSION__INIT;
+int inbox_read(
+        GroupRole *role, Arena *arena, const char *user, size_t max, Sc__InboxEntry ***ret, size_t *ret_n) {
         Sc__InboxEntry from = SC__INBOX_ENTRY__INIT;
         char inbox[CONVERSATION_ID_SIZE];
         StoreRows *rows;
 
         personal_conversation_id(user, inbox);
-        from.inbox = ended.inbox = inbox;
-        ended.session = (char *) strempty(session);
-        const StoreRead reads[] = {
-                entries_read(&from, max),
-                {.info = &sc__ended_session__info, .from = &ended.base, .n_prefix = 2},
-        };
-        int r = store_read(role->store, arena, reads, session ? 2 : 1, &rows);
-        if (r < 0)
-                return r;
-        if (session)
-                *ret_ended = rows[1].n > 0;
-        return read_further(role, arena, &from, &rows[0], max, ret, ret_n);
-}
-
-int inbox_read(
-        GroupRole *role, Arena *arena, const char *user, size_t max, Sc__InboxEntry ***ret, size_t *ret_n) {
-        return read_inbox(role, arena, user, NULL, max, NULL, ret, ret_n);
-}
-
-int inbox_read_attaching(GroupRole *role, Arena *arena, const char *user, const char *session, size_t max,
-        bool *ret_ended, Sc__InboxEntry ***ret, size_t *ret_n) {
-        return read_inbox(role, arena, user, session, max, ret_ended, ret, ret_n);
-}
-
-int inbox_has_ended(GroupRole *role, Arena *arena, const char *user, const char *session) {
-        Sc__EndedSession key = SC__ENDED_SESSION__INIT, *found;
-        char inbox[CONVERSATION_ID_SIZE];
-
-        personal_conversation_id(user, inbox);
-        key.inbox = inbox;
-        key.session = (char *) session;
-        return store_get(role->store, arena, &sc__ended_session__info, &key.base, &found);
+        from.inbox = inbox;
+        StoreRead read = entries_read(&from, max);
+        int r = store_read(role->store, arena, &read, 1, &rows);
+        return r < 0 ? r : read_further(role, arena, &from, rows, max, ret, ret_n);
 }

@@ -11,6 +11,8 @@
 
 /* The user's log, loaded and pinned; created if need be. */
 int inbox_open(GroupRole *role, const char *user, Conversation **ret);
+/* Creates the logs of these, each once, which are pinned and were not found; all are loaded then. */
+int inboxes_create(GroupRole *role, Conversation *const *inboxes, size_t n);
 
 /* The same for a call that delivers an intent: 1 if that was taken in before, 0 if it was not. */
 int inbox_open_for_intent(Call *call, const char *user, Conversation **ret);
@@ -23,9 +25,3 @@ int inbox_append(
 /* The conversations in the inbox, by id, at most max; further ones are left out, and logged. */
 int inbox_read(
         GroupRole *role, Arena *arena, const char *user, size_t max, Sc__InboxEntry ***ret, size_t *ret_n);
-/* The same for somebody who attaches with a session, with the same submission: *ret_ended tells whether it was
- * ended. */
-int inbox_read_attaching(GroupRole *role, Arena *arena, const char *user, const char *session, size_t max,
-        bool *ret_ended, Sc__InboxEntry ***ret, size_t *ret_n);
-/* 1: this session of the user was ended; 0: it was not. */
-int inbox_has_ended(GroupRole *role, Arena *arena, const char *user, const char *session);

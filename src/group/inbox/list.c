@@ -143,7 +143,7 @@ static size_t take_fitting(Sc__ConversationView **views, size_t n, Sc__Conversat
                 if (!views[i])
                         continue;
                 size += protobuf_c_message_get_packed_size(&views[i]->base);
-                if (response->n_conversations > 0 && size > GROUP_MAX_RESPONSE)
+                if (response->n_conversations > 0 && size > GROUP_MAX_PAGE)
                         break;
                 views[response->n_conversations++] = views[i];
         }

@@ -52,7 +52,7 @@ static int read_history(Call *call, const Sc__HistoryRequest *request, StoreRows
                         .to = &to.base,
                         .descending = is_descending(request),
                         .limit = MIN(limit, HISTORY_LIMIT_MAX),
-                        .max_bytes = GROUP_MAX_RESPONSE,
+                        .max_bytes = GROUP_MAX_PAGE,
                 },
                 1, ret);
 }

@@ -117,6 +117,10 @@ void command_refused(Connection *connection, const Client__Command *command, jso
                 command_publish_refused(connection, command->publish, ERROR_RATE_LIMITED);
 }
 
+void command_go_on(Connection *connection) {
+        pending_commands_go_on(connection);
+}
+
 void command_abandon(Connection *connection) {
         pending_commands_abandon(connection);
         connect_abandon(connection);

@@ -12,5 +12,8 @@ void command_handle(Connection *connection, const Client__Command *command, json
 /* See ConnectionHandlers.on_refused. */
 void command_refused(Connection *connection, const Client__Command *command, json_t *data);
 
+/* What waited to be read was read: commands with large answers go on. */
+void command_go_on(Connection *connection);
+
 /* The connection ends: nothing that is under way answers it. */
 void command_abandon(Connection *connection);

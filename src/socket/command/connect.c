@@ -13,6 +13,14 @@
 #include "util/time-util.h"
 
 #define CONNECT_ARENA_LIMIT (32U << 20)
+/* In the reply, beside those whose position the client gave. */
+#define CONNECT_MAX_SUBSCRIPTIONS 1000U
+
+/* Where the client stands in a conversation that it knows from an earlier connection. */
+typedef struct ConnectPosition {
+        const char *conversation, *epoch;
+        uint64_t offset;
+} ConnectPosition;
 
 /* A connect or refresh command under way. Lives until the last answer it waits for. */
 struct ConnectCommand {
@@ -22,7 +30,7 @@ struct ConnectCommand {
         bool attaching; /* then the connection owns it, before that the call that is under way */
         int64_t expires_at; /* of the token, Unix time in seconds */
         Arena arena; /* of the positions */
-        Sc__Position **positions;
+        ConnectPosition *positions; /* by conversation */
         size_t n_positions;
 };
 
@@ -87,87 +95,84 @@ static uint32_t set_expiry(Connection *connection, int64_t expires_at) {
 
 /* --- the connect reply --- */
 
-/* One conversation in the reply. Recovered messages that do not fit into *room bytes are left out, and the
- * client is told to page through the history. */
-static Client__SubscribeResult *subscribe_result(Arena *arena, const Sc__Subscription *from, size_t *room) {
+static int compare_positions(const void *a, const void *b) {
+        const ConnectPosition *left = a, *right = b;
+        return strcmp(left->conversation, right->conversation);
+}
+
+static const ConnectPosition *find_position(const ConnectCommand *command, const char *conversation) {
+        const ConnectPosition key = {.conversation = conversation};
+        return bsearch(&key, command->positions, command->n_positions, sizeof(key), compare_positions);
+}
+
+/* The client goes on from its position, if there is not too much behind it: what it missed follows as if it came
+ * just now. */
+static bool recover(Subscription *subscription, const ConnectPosition *position) {
+        const Channel *channel = subscription->channel;
+        uint64_t max = subscription->connection->role->conf->group_max_recovery;
+
+        if (!streq(position->epoch, channel->epoch) || position->offset > channel->top ||
+                channel->top - position->offset > max)
+                return false;
+        subscription->position = position->offset;
+        return true;
+}
+
+static Client__SubscribeResult *subscribe_result(
+        Arena *arena, Subscription *subscription, const ConnectPosition *position) {
         Client__SubscribeResult *result = arena_new(arena, Client__SubscribeResult, 1);
-        size_t size = 0;
 
         if (!result)
                 return NULL;
         client__subscribe_result__init(result);
-        result->recoverable = result->positioned = true;
-        result->epoch = from->epoch;
-        result->offset = from->last_seq;
-        result->was_recovering = from->recovering;
-        if (!from->recovered)
-                return result;
-        result->publications = arena_new(arena, Client__Publication *, from->n_messages + 1);
-        if (!result->publications)
-                return NULL;
-        for (size_t i = 0; i < from->n_messages; i++) {
-                Sc__Update update = SC__UPDATE__INIT;
-                update.what_case = SC__UPDATE__WHAT_MESSAGE;
-                update.message = from->messages[i];
-                Client__Publication *publication = publication_of(arena, &update);
-                if (!publication)
-                        return NULL;
-                size += client__publication__get_packed_size(publication);
-                if (size > *room) {
-                        result->n_publications = 0;
-                        return result;
-                }
-                result->publications[result->n_publications++] = publication;
+        if (position) {
+                result->was_recovering = true;
+                result->recovered = recover(subscription, position);
         }
-        *room -= size;
-        result->recovered = true;
+        subscription_set_announced(subscription);
+        result->recoverable = result->positioned = subscription->recoverable;
+        result->epoch = subscription->channel->epoch;
+        result->offset = subscription->position;
         return result;
 }
 
-/* Subscribes the connection to one conversation and adds that to the reply. */
-static int add_subscription(Connection *connection, Arena *arena, const Sc__Subscription *from, size_t *room,
-        Client__ConnectResult *result) {
-        if (subscription_find(connection, from->conversation))
-                return 0;
-        Client__ConnectResult__SubsEntry *entry = arena_new(arena, Client__ConnectResult__SubsEntry, 1);
-        if (!entry)
-                return -ENOMEM;
-        client__connect_result__subs_entry__init(entry);
-        entry->key = from->conversation;
-        entry->value = subscribe_result(arena, from, room);
-        if (!entry->value)
-                return -ENOMEM;
-        result->subs[result->n_subs++] = entry;
-        return subscription_new(NULL, connection, from->conversation, from->epoch, from->last_seq);
-}
+/* The first ones of the connection are in the reply, and those whose position the client gave: an SDK takes one
+ * that is missing for ended. It is told of the others afterwards. */
+static int add_subscriptions(
+        Connection *connection, const ConnectCommand *command, Arena *arena, Client__ConnectResult *result) {
+        Subscription *subscription;
+        size_t n_new = 0;
 
-static int add_subscriptions(Connection *connection, Arena *arena, Sc__AttachResponse *const *responses,
-        size_t n_responses, Client__ConnectResult *result) {
-        size_t room = CONNECTION_MAX_REPLY / 2, n = 1;
-
-        for (size_t i = 0; i < n_responses; i++)
-                n += responses[i]->n_subscriptions;
-        result->subs = arena_new(arena, Client__ConnectResult__SubsEntry *, n);
+        result->subs = arena_new(arena, Client__ConnectResult__SubsEntry *,
+                CONNECT_MAX_SUBSCRIPTIONS + command->n_positions + 1);
         if (!result->subs)
                 return -ENOMEM;
-        for (size_t i = 0; i < n_responses; i++)
-                for (size_t k = 0; k < responses[i]->n_subscriptions; k++) {
-                        int r = add_subscription(
-                                connection, arena, responses[i]->subscriptions[k], &room, result);
-                        if (r < 0)
-                                return r;
-                }
+        TAILQ_FOREACH(subscription, &connection->subscriptions, in_connection) {
+                const ConnectPosition *position =
+                        find_position(command, subscription->channel->conversation);
+                if (!position && n_new++ >= CONNECT_MAX_SUBSCRIPTIONS)
+                        continue;
+                Client__ConnectResult__SubsEntry *entry =
+                        arena_new(arena, Client__ConnectResult__SubsEntry, 1);
+                if (!entry)
+                        return -ENOMEM;
+                client__connect_result__subs_entry__init(entry);
+                entry->key = subscription->channel->conversation;
+                entry->value = subscribe_result(arena, subscription, position);
+                if (!entry->value)
+                        return -ENOMEM;
+                result->subs[result->n_subs++] = entry;
+        }
         return 0;
 }
 
-static int reply_connect(Connection *connection, const ConnectCommand *command,
-        Sc__AttachResponse *const *responses, size_t n_responses) {
+static int reply_connect(Connection *connection, const ConnectCommand *command) {
         Client__ConnectResult result = CLIENT__CONNECT_RESULT__INIT;
         Client__Reply reply = CLIENT__REPLY__INIT;
         _cleanup_arena_ Arena arena;
 
         arena_init(&arena, CONNECT_ARENA_LIMIT);
-        int r = add_subscriptions(connection, &arena, responses, n_responses, &result);
+        int r = add_subscriptions(connection, command, &arena, &result);
         if (r < 0)
                 return r;
         result.client = connection->client;
@@ -189,11 +194,11 @@ static void connect_failed(Connection *connection, uint32_t id, Sc__ErrorCode co
         connection_reply_error(connection, id, protocol_error(code), detail);
         /* A primary may have attached it all the same, only too late. */
         gateway_detach(connection->role->gateway, connection);
+        subscriptions_free(connection);
         connection_reopen(connection);
 }
 
-static void on_attached(Connection *connection, Sc__ErrorCode code, const char *detail,
-        Sc__AttachResponse *const *responses, size_t n_responses) {
+static void on_attached(Connection *connection, Sc__ErrorCode code, const char *detail) {
         _cleanup_(connect_command_freep) ConnectCommand *command = connection->connect_command;
 
         command->attaching = false;
@@ -201,21 +206,20 @@ static void on_attached(Connection *connection, Sc__ErrorCode code, const char *
                 return connection_disconnect(connection, DISCONNECT_SESSION_REVOKED);
         if (code != ERROR_NONE)
                 return connect_failed(connection, command->id, code, detail);
-        int r = reply_connect(connection, command, responses, n_responses);
+        int r = reply_connect(connection, command);
         if (r < 0) /* does nothing if it is disconnected already */
                 return connection_disconnect(connection, DISCONNECT_SERVER_ERROR);
         log_debug("Connection %s of user %s", connection->client, connection_user(connection));
         connection_connected(connection);
+        connection_catch_up(connection);
 }
 
 static void attach(ConnectCommand *command) {
         Connection *connection = command->connection;
 
         command->attaching = true;
-        int r = gateway_attach(connection->role->gateway, connection, command->positions,
-                command->n_positions, on_attached);
-        if (r < 0)
-                on_attached(connection, ERROR_OVERLOADED, NULL, NULL, 0);
+        if (gateway_attach(connection->role->gateway, connection, on_attached) < 0)
+                on_attached(connection, ERROR_OVERLOADED, NULL);
 }
 
 static void refreshed(ConnectCommand *command) {
@@ -259,15 +263,18 @@ static void on_checked(Call *call, Sc__ErrorCode code, const char *detail, const
 static void check_session(ConnectCommand *command) {
         Connection *connection = command->connection;
         Sc__SessionCheckRequest request = SC__SESSION_CHECK_REQUEST__INIT;
+        Sc__Caller caller = SC__CALLER__INIT;
         Trace trace;
 
         trace_begin(NULL, connection->role->conf->log_trace_rate, &trace);
+        /* So that users take turns where many wait. */
+        caller.user = (char *) connection_user(connection);
         request.user = (char *) connection_user(connection);
         request.session = (char *) connection_session(connection);
         log_trace(&trace, (.user = request.user), "%s of connection %s",
                 command->refresh ? "Token refresh" : "Connect command", connection->client);
         int r = dispatcher_call(connection->role->process->dispatcher, &method_session_check, &request.base,
-                &trace, NULL, on_checked, command);
+                &trace, &caller, on_checked, command);
         if (r < 0)
                 on_checked(NULL, ERROR_OVERLOADED, NULL, NULL, command);
 }
@@ -275,26 +282,23 @@ static void check_session(ConnectCommand *command) {
 static int copy_positions(ConnectCommand *command, const Client__ConnectRequest *request) {
         Arena *arena = &command->arena;
 
-        command->positions = arena_new(arena, Sc__Position *, request->n_subs + 1);
+        command->positions = arena_new(arena, ConnectPosition, request->n_subs + 1);
         if (!command->positions)
                 return -ENOMEM;
         for (size_t i = 0; i < request->n_subs; i++) {
                 const Client__SubscribeRequest *sub = request->subs[i]->value;
-                Sc__Position *position;
+                ConnectPosition *position = &command->positions[command->n_positions];
 
                 if (!sub || !sub->recover)
                         continue;
-                position = arena_new(arena, Sc__Position, 1);
-                if (!position)
-                        return -ENOMEM;
-                sc__position__init(position);
                 position->conversation = arena_strdup(arena, request->subs[i]->key);
                 position->epoch = arena_strdup(arena, sub->epoch);
-                position->seq = sub->offset;
+                position->offset = sub->offset;
                 if (!position->conversation || !position->epoch)
                         return -ENOMEM;
-                command->positions[command->n_positions++] = position;
+                command->n_positions++;
         }
+        qsort(command->positions, command->n_positions, sizeof(*command->positions), compare_positions);
         return 0;
 }
 

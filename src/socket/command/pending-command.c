@@ -27,9 +27,13 @@ void pending_commands_abandon(Connection *connection) {
                 PendingCommand *pending = LIST_FIRST(&connection->pending);
                 LIST_REMOVE(pending, link);
                 pending->connection = NULL;
-                call_cancel(pending->call); /* may free it */
+                if (pending->waiting) {
+                        TAILQ_REMOVE(&connection->large, pending, in_large);
+                        call_fail(pending->call, ERROR_UNAVAILABLE, "%s", "");
+                } else
+                        call_cancel(pending->call); /* may free it */
         }
-        connection->n_pending = 0;
+        connection->n_pending = connection->n_large = 0;
 }
 
 static void answer_failure(Connection *connection, PendingCommand *pending, const Call *call,
@@ -61,14 +65,18 @@ static void on_answer(Call *call, Sc__ErrorCode code, const char *detail, const 
                 code = pending->send.overruled;
                 detail = "one before it failed";
         }
+        connection->n_large -= pending->large;
         log_trace(&pending->trace,
                 (.user = connection_user(connection), .method = pending->method->name,
                         .error = code == ERROR_NONE ? NULL : schema_error(code)->name),
                 "Answering command %u", pending->id);
-        if (code != ERROR_NONE)
-                return answer_failure(connection, pending, call, code, detail);
-        pending->succeeded(pending, response);
-        send_run_leave(&pending->send);
+        if (code == ERROR_NONE) {
+                pending->succeeded(pending, response);
+                send_run_leave(&pending->send);
+        } else
+                answer_failure(connection, pending, call, code, detail);
+        if (pending->large)
+                pending_commands_go_on(connection);
 }
 
 Call *command_call_new(Connection *connection, uint32_t id, const MethodInfo *method,
@@ -112,9 +120,28 @@ void command_call_dispatch(Connection *connection, Call *call, const char *conve
                 (.user = connection_user(connection), .method = call->method->name,
                         .conversation = conversation),
                 "Command %u of connection %s", pending->id, connection->client);
-        if (call->method != &method_message_send ||
-                send_run_join(&pending->send, connection, call, (const Sc__SendRequest *) call->request))
-                dispatcher_dispatch(connection->role->process->dispatcher, call);
+        if (!call->method->large) {
+                if (call->method != &method_message_send || send_run_join(&pending->send, connection, call,
+                                                                    (const Sc__SendRequest *) call->request))
+                        dispatcher_dispatch(connection->role->process->dispatcher, call);
+                return;
+        }
+        pending->waiting = true;
+        TAILQ_INSERT_TAIL(&connection->large, pending, in_large);
+        pending_commands_go_on(connection);
+}
+
+void pending_commands_go_on(Connection *connection) {
+        PendingCommand *pending;
+
+        while ((pending = TAILQ_FIRST(&connection->large)) && connection->n_large < CONNECTION_MAX_LARGE &&
+                connection_has_room(connection)) {
+                TAILQ_REMOVE(&connection->large, pending, in_large);
+                pending->waiting = false;
+                pending->large = true;
+                connection->n_large++;
+                dispatcher_dispatch(connection->role->process->dispatcher, pending->call);
+        }
 }
 
 json_t *command_data(Connection *connection, uint32_t id, ProtobufCBinaryData data, json_t *parsed) {

@@ -15,6 +15,9 @@ struct PendingCommand {
         LIST_ENTRY(PendingCommand) link;
         Connection *connection; /* NULL: it ended */
         Call *call;
+        TAILQ_ENTRY(PendingCommand) in_large;
+        bool waiting; /* in connection->large: not dispatched yet */
+        bool large; /* counted in connection->n_large */
         uint32_t id;
         Trace trace;
         const MethodInfo *method;
@@ -36,12 +39,16 @@ Call *command_call_new(Connection *connection, uint32_t id, const MethodInfo *me
 void *command_call_request(Call *call);
 /* Reads the call's request from the data of the command; false after refusing it. */
 bool command_call_read(Call *call, const json_t *data);
-/* Dispatches the call; the rest follows by itself. `conversation`, for the log, may be NULL. */
+/* Dispatches the call, now or (one with a large answer) when there is room for that; the rest follows by
+ * itself. `conversation`, for the log, may be NULL. */
 void command_call_dispatch(Connection *connection, Call *call, const char *conversation);
 
 /* The `data` of a command: an object, or nothing, which is an empty one; `parsed` already, or still text.
  * NULL after refusing the command. The caller calls json_decref(). */
 json_t *command_data(Connection *connection, uint32_t id, ProtobufCBinaryData data, json_t *parsed);
+
+/* Dispatches calls that waited for room, as far as there is some. */
+void pending_commands_go_on(Connection *connection);
 
 /* The connection ends: cancels its calls. */
 void pending_commands_abandon(Connection *connection);

@@ -31,9 +31,10 @@ int connection_new(Connection **ret, SocketRole *role, WebSocket *socket) {
                 return -ENOMEM;
         connection->role = role;
         connection->socket = socket;
-        LIST_INIT(&connection->subscriptions);
+        TAILQ_INIT(&connection->subscriptions);
         LIST_INIT(&connection->pending);
         LIST_INIT(&connection->send_runs);
+        TAILQ_INIT(&connection->large);
         LIST_INIT(&connection->attachments);
         uuid_v7(connection->client);
         TAILQ_INSERT_TAIL(&role->connections, connection, in_role);
@@ -182,12 +183,17 @@ void connection_on_deadline(TimerWheelEntry *entry, uint32_t now) {
 
         if (connection->state == CONNECTION_OPEN)
                 return connection_disconnect(connection, DISCONNECT_STALE);
+        if (connection->state == CONNECTION_CONNECTING)
+                return connection->role->handlers->on_late(connection);
         if (connection->state != CONNECTION_CONNECTED)
                 return;
         if (connection->expires_at > 0 && now >= connection->expires_at + CONNECTION_EXPIRY_GRACE)
                 return connection_disconnect(connection, DISCONNECT_EXPIRED);
-        if (connection->pong_by > 0 && now >= connection->pong_by)
-                return connection_disconnect(connection, DISCONNECT_NO_PONG);
+        if (connection->pong_by > 0 && now >= connection->pong_by) {
+                if (!connection->paused)
+                        return connection_disconnect(connection, DISCONNECT_NO_PONG);
+                connection->pong_by = now + seconds(connection->role->conf->socket_pong_timeout_usec);
+        }
         if (now >= connection->ping_at)
                 ping(connection, now);
         else
@@ -211,13 +217,19 @@ void connection_note_pong(Connection *connection) {
 
 /* --- sending --- */
 
+static int send_failed(Connection *connection) {
+        connection_retire(connection);
+        /* It is closing already, unless it only lacked memory. */
+        websocket_close(connection->socket, DISCONNECT_SERVER_ERROR.code, DISCONNECT_SERVER_ERROR.reason);
+        return -ECONNRESET;
+}
+
 int connection_send(Connection *connection, Bytes *message) {
         SocketRole *role = connection->role;
 
         if (connection->state == CONNECTION_CLOSING)
                 return -ECONNRESET;
-        /* The message that is first in the queue may be of any size (a long page, all that was missed): the
-         * limit is for what comes behind it. */
+        /* The message that is first in the queue may be of any size: the limit is for what comes behind it. */
         size_t queued = websocket_queued(connection->socket);
         if (queued == 0)
                 connection->allowance = (uint32_t) message->size;
@@ -228,14 +240,55 @@ int connection_send(Connection *connection, Bytes *message) {
                 connection_disconnect(connection, DISCONNECT_SLOW);
                 return -ECONNRESET;
         }
-        if (websocket_send(connection->socket, message, connection->codec == CODEC_PROTOBUF) < 0) {
-                connection_retire(connection);
-                /* It is closing already, unless it only lacked memory. */
-                websocket_close(
-                        connection->socket, DISCONNECT_SERVER_ERROR.code, DISCONNECT_SERVER_ERROR.reason);
+        return websocket_send(connection->socket, message, connection->codec == CODEC_PROTOBUF) < 0
+                       ? send_failed(connection)
+                       : 0;
+}
+
+/* Reads no more commands while too much waits. */
+static void pause_if_full(Connection *connection) {
+        if (connection->paused || websocket_queued_replies(connection->socket) <= CONNECTION_MAX_WAITING ||
+                !websocket_notify_drained(connection->socket))
+                return;
+        connection->paused = true;
+        websocket_pause_reading(connection->socket, true);
+}
+
+int connection_send_reply(Connection *connection, Bytes *message) {
+        if (connection->state == CONNECTION_CLOSING)
                 return -ECONNRESET;
-        }
+        if (websocket_reply(connection->socket, message, connection->codec == CODEC_PROTOBUF) < 0)
+                return send_failed(connection);
+        pause_if_full(connection);
         return 0;
+}
+
+bool connection_has_room(Connection *connection) {
+        return websocket_queued(connection->socket) + websocket_queued_replies(connection->socket) <=
+                       CONNECTION_MAX_WAITING ||
+               !websocket_notify_drained(connection->socket);
+}
+
+void connection_drained(Connection *connection) {
+        if (connection->state == CONNECTION_CLOSING)
+                return;
+        if (connection->paused) {
+                connection->paused = false;
+                websocket_pause_reading(connection->socket, false);
+                if (connection->pong_by > 0)
+                        connection->pong_by = timer_wheel_clock() +
+                                              seconds(connection->role->conf->socket_pong_timeout_usec);
+        }
+        connection->role->handlers->on_drained(connection);
+}
+
+void connection_count_recoverable(Connection *connection, bool *recoverable) {
+        uint64_t max = connection->role->conf->socket_max_frame / CONNECTION_POSITION_SIZE;
+
+        if (*recoverable || connection->n_recoverable >= max)
+                return;
+        *recoverable = true;
+        connection->n_recoverable++;
 }
 
 static int send_buffer(Connection *connection, Buffer *buffer) {
@@ -246,7 +299,7 @@ static int send_buffer(Connection *connection, Buffer *buffer) {
                 connection_disconnect(connection, DISCONNECT_SERVER_ERROR);
                 return -ECONNRESET;
         }
-        return connection_send(connection, message);
+        return connection_send_reply(connection, message);
 }
 
 static int flush_batch(Connection *connection) {

@@ -10,6 +10,7 @@ struct ConnectedUser {
         UT_hash_handle hh;
         ConnectionList connections;
         unsigned n_connections;
+        unsigned n_fetches; /* pages under way for them: gateway/catch-up.c */
         char id[];
 };
 

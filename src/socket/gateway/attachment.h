@@ -1,56 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Attaches a connection to group primaries, so that it gets the messages of its user's conversations from
- * its positions on. attachment.c explains why none is lost or sent twice. */
+/* Attaches connections to group primaries, many with one request, so that they get the messages of their
+ * users' conversations. attachment.c explains why none is lost or sent twice. */
 
 #include "socket/gateway/gateway-state.h"
 
-/* One request of gateway.attach, to one primary. */
-typedef struct AttachmentRequest {
-        Attachment *attachment;
-        Link *link; /* NULL: it left the routes */
-        Arena arena;
-        Sc__AttachResponse *response; /* in the arena; NULL: none yet, or an error */
-        bool answered;
-} AttachmentRequest;
-
-/* The last answer is there; the attachment is freed after this. attachment->connection is NULL if the
- * connection ended meanwhile. */
-typedef void (*AttachmentDone)(Attachment *attachment);
-
-/* One or several requests that belong together. Lives until the last answer. */
+/* One connection that is to be attached to one primary. */
 struct Attachment {
-        TAILQ_ENTRY(Attachment) in_gateway;
+        TAILQ_ENTRY(Attachment) in_link; /* while it waits */
         LIST_ENTRY(Attachment) in_connection;
-        Gateway *gateway;
-        Connection *connection; /* NULL: it ended */
-        char *user;
-        char client[UUID_TEXT_SIZE];
+        Connection *connection;
+        Link *link;
+        AttachBatch *batch; /* that it was sent with; NULL: it waits */
+        unsigned index; /* in the batch */
+        bool again; /* the connection was attached before */
         uint64_t serial; /* role->serial when it began */
-        AttachmentDone done;
-        GatewayAttached attached; /* for done(): of a new connection */
-        bool overflowed; /* pushes are missing in the push buffer, so it cannot succeed */
-        Sc__ErrorCode failure; /* of any request */
-        char detail[128];
-        unsigned n_waiting, n_requests;
-        AttachmentRequest requests[];
+        char *after; /* the page that comes next begins behind this conversation; NULL: the first one */
 };
 
-/* Begins to attach the connection with these positions, through one link or (NULL) through all. `done` comes
- * once, not from within the call. -ENOMEM, -ENOBUFS, -ENOTCONN: not one request could be sent. */
-int attachment_new(Attachment **ret, Gateway *gateway, Connection *connection, Link *link,
-        Sc__Position **positions, size_t n_positions, AttachmentDone done);
+/* Attachments that were sent with one request. */
+#define ATTACH_BATCH_MAX 256U /* as the rules of AttachRequest say */
+struct AttachBatch {
+        LIST_ENTRY(AttachBatch) in_link;
+        Link *link;
+        uint64_t request; /* of the RPC client */
+        unsigned n;
+        Attachment *attachments[ATTACH_BATCH_MAX]; /* in the order of the request; NULL: it is gone */
+};
 
-/* Is a request of the connection to this primary still without answer? */
+/* One that waits, for a connection that is CONNECTING, or (again) CONNECTED. -ENOMEM. */
+int attachment_new(Connection *connection, Link *link);
+/* Lets one that was sent, or is in neither place, wait at the end of the queue. */
+void attachment_wait(Attachment *attachment);
+/* Takes it from where it is. */
+void attachment_free(Attachment *attachment);
+
+/* Is the connection being attached to this primary? */
 bool connection_is_attaching(const Connection *connection, const Link *link);
-
-/* The connection ends, or may become another user's: undoes its attachments, now or when they are done. */
-void connection_detach(Gateway *gateway, Connection *connection);
-
-/* The link is broken, or (removed) leaves the routes. */
-void attachments_link_lost(Link *link, bool removed);
-
-/* Keep what was pushed for the attachments that are under way. */
-void attachments_buffer_delivery(Gateway *gateway, Delivery *delivery);
-void attachments_buffer_membership(Gateway *gateway, const void *payload, size_t size);

@@ -2,10 +2,14 @@
 #include "socket/gateway/gateway.h"
 
 #include "schema-tables.h"
-#include "socket/gateway/attachment.h"
+#include "socket/gateway/attach-batch.h"
+#include "socket/gateway/catch-up.h"
 #include "socket/gateway/push.h"
 #include "socket/gateway/reattach.h"
 #include "util/string-util.h"
+
+/* The SDKs give up a command after 5 s; the answer should be there before. */
+#define ATTACH_TIMEOUT_SEC 4U
 
 int gateway_new(Gateway **ret, SocketRole *role) {
         Gateway *gateway = new0(Gateway, 1);
@@ -13,8 +17,11 @@ int gateway_new(Gateway **ret, SocketRole *role) {
                 return -ENOMEM;
         gateway->role = role;
         LIST_INIT(&gateway->links);
-        TAILQ_INIT(&gateway->attachments);
-        push_buffer_init(&gateway->push_buffer);
+        int r = catch_up_init(gateway);
+        if (r < 0) {
+                free(gateway);
+                return r;
+        }
         *ret = gateway;
         return 0;
 }
@@ -23,8 +30,10 @@ static Link *link_free(Link *link) {
         if (!link)
                 return NULL;
         link_reattach_stop(link);
-        attachments_link_lost(link, true);
+        if (link->client)
+                link_drop_attachments(link);
         rpc_client_free(link->client);
+        sd_event_source_disable_unref(link->retry);
         free(link->address);
         free(link);
         return NULL;
@@ -40,9 +49,9 @@ static void gateway_remove_link(Gateway *gateway, Link *link) {
 Gateway *gateway_free(Gateway *gateway) {
         if (!gateway)
                 return NULL;
+        catch_up_stop(gateway);
         while (!LIST_EMPTY(&gateway->links))
                 gateway_remove_link(gateway, LIST_FIRST(&gateway->links));
-        assert_se(TAILQ_EMPTY(&gateway->attachments) && gateway->push_buffer.n == 0);
         free(gateway);
         return NULL;
 }
@@ -69,6 +78,7 @@ static void on_connect(void *userdata) {
 
         log_debug("Connected to the group primary at %s.", link->address);
         link_reattach(link);
+        link_send_attachments(link);
         role_process_changed(link->gateway->role->process);
 }
 
@@ -77,8 +87,16 @@ static void on_disconnect(void *userdata) {
 
         log_warning("Lost the group primary at %s, connecting again.", link->address);
         link_reattach_stop(link);
-        attachments_link_lost(link, false);
+        link_recall_attachments(link);
         role_process_changed(link->gateway->role->process);
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        Link *link = userdata;
+
+        link->retrying = false;
+        link_send_attachments(link);
+        return 0;
 }
 
 static int link_new(Link **ret, Gateway *gateway, const char *address) {
@@ -91,6 +109,8 @@ static int link_new(Link **ret, Gateway *gateway, const char *address) {
         if (!link)
                 return -ENOMEM;
         link->gateway = gateway;
+        TAILQ_INIT(&link->waiting);
+        LIST_INIT(&link->batches);
         link->address = strdup(address);
         if (!link->address)
                 return -ENOMEM;
@@ -99,20 +119,17 @@ static int link_new(Link **ret, Gateway *gateway, const char *address) {
                 .timeout_usec = gateway->role->conf->rpc_timeout_usec,
                 .role = ROLE_SOCKET,
         };
-        int r = rpc_client_new(&link->client, gateway->role->process->event, &config, &handlers, link);
+        int r = sd_event_add_time(
+                gateway->role->process->event, &link->retry, CLOCK_BOOTTIME, 0, 0, on_retry, link);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(link->retry, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        r = rpc_client_new(&link->client, gateway->role->process->event, &config, &handlers, link);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(link);
         return 0;
-}
-
-static Link *find_link(const Gateway *gateway, const char *address) {
-        Link *link;
-
-        LIST_FOREACH(link, &gateway->links, in_gateway)
-                if (streq(link->address, address))
-                        return link;
-        return NULL;
 }
 
 /* A hash (FNV-1a) of the shards that the routes give to this address, and of their epochs. */
@@ -130,14 +147,17 @@ static uint64_t hash_shards(const Route *routes, size_t n_routes, const char *ad
 }
 
 static int ensure_link(Gateway *gateway, const Route *routes, size_t n_routes, const char *address) {
-        Link *link = find_link(gateway, address);
+        Link *link = gateway_find_link(gateway, address);
         uint64_t shards_hash = hash_shards(routes, n_routes, address);
 
         if (link) {
-                if (link->shards_hash != shards_hash && rpc_client_is_connected(link->client))
-                        link_reattach(link); /* it may have other conversations now */
+                bool moved = link->shards_hash != shards_hash;
                 link->shards_hash = shards_hash;
                 link->in_routes = true;
+                if (moved && rpc_client_is_connected(link->client)) {
+                        link_reattach(link); /* it may have other conversations now */
+                        link_send_attachments(link);
+                }
                 return 0;
         }
         int r = link_new(&link, gateway, address);
@@ -177,36 +197,28 @@ int gateway_update_routes(Gateway *gateway) {
 
 /* --- attaching --- */
 
-static void on_attached(Attachment *attachment) {
-        Connection *connection = attachment->connection;
-        Sc__AttachResponse *responses[LINKS_MAX];
-
-        if (!connection)
-                return;
-        if (attachment->overflowed && attachment->failure == ERROR_NONE)
-                attachment->failure = ERROR_OVERLOADED;
-        for (unsigned i = 0; i < attachment->n_requests; i++)
-                responses[i] = attachment->requests[i].response;
-        connection->role->serial++;
-        attachment->attached(
-                connection, attachment->failure, attachment->detail, responses, attachment->n_requests);
-        if (connection->state == CONNECTION_CONNECTED)
-                push_buffer_replay(&attachment->gateway->push_buffer, connection, attachment->serial);
-}
-
-int gateway_attach(Gateway *gateway, Connection *connection, Sc__Position **positions, size_t n_positions,
-        GatewayAttached attached) {
-        Attachment *attachment;
+int gateway_attach(Gateway *gateway, Connection *connection, GatewayAttached attached) {
+        SocketRole *role = gateway->role;
+        Link *link;
 
         int r = gateway->n_links > 0 ? 0 : update_links(gateway);
+        if (r >= 0 && gateway->n_links == 0)
+                r = -ENOTCONN; /* the routes name no primary */
+        LIST_FOREACH(link, &gateway->links, in_gateway)
+                if (r >= 0)
+                        r = attachment_new(connection, link);
         if (r < 0)
                 return r;
-        r = attachment_new(&attachment, gateway, connection, NULL, positions, n_positions, on_attached);
-        if (r < 0)
-                return r;
-        attachment->attached = attached;
-        connection->attached_serial = attachment->serial;
+        gateway->attached = attached;
+        connection->attached_serial = role->serial;
+        timer_wheel_set(&role->timer_wheel, &connection->deadline, timer_wheel_clock() + ATTACH_TIMEOUT_SEC);
+        LIST_FOREACH(link, &gateway->links, in_gateway)
+                link_send_attachments(link);
         return 0;
+}
+
+void gateway_attach_late(Connection *connection) {
+        connection_attach_late(connection);
 }
 
 void gateway_detach(Gateway *gateway, Connection *connection) {
@@ -214,5 +226,6 @@ void gateway_detach(Gateway *gateway, Connection *connection) {
 
         LIST_FOREACH(link, &gateway->links, in_gateway)
                 link_reattach_skip(link, connection);
+        catch_up_forget(gateway, connection);
         connection_detach(gateway, connection);
 }

@@ -1,27 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "socket/gateway/membership.h"
 
-int connection_subscribe(Connection *connection, const Sc__Subscription *from) {
-        Subscription *subscription;
-
-        int r = subscription_new(&subscription, connection, from->conversation, from->epoch, from->last_seq);
-        if (r < 0) {
-                connection_disconnect(connection, DISCONNECT_SERVER_ERROR);
+int connection_subscribe(Connection *connection, Channel *channel, uint64_t position) {
+        if (connection->state == CONNECTION_CLOSING)
                 return -ECONNRESET;
-        }
-        return connection_push_subscribe(connection, subscription);
-}
-
-int connection_apply_membership(Connection *connection, const Sc__MembershipChanged *change) {
-        const char *conversation = change->subscription->conversation;
-        Subscription *subscription = subscription_find(connection, conversation);
-
-        if (!change->removed)
-                return subscription ? 0 : connection_subscribe(connection, change->subscription);
-        if (!subscription)
+        Subscription *subscription = subscription_find(connection, channel->conversation);
+        if (subscription) {
+                subscription->serial = connection->role->serial;
                 return 0;
-        int r = connection_push_unsubscribe(connection, conversation);
-        if (r >= 0)
-                subscription_free(subscription);
-        return r;
+        }
+        int r = subscription_new(&subscription, connection, channel, position);
+        if (r < 0)
+                return r;
+        /* Without room, connection_catch_up() does it. */
+        if (connection->state != CONNECTION_CONNECTED || !connection_has_room(connection))
+                return 0;
+        return subscription_announce(subscription);
 }

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The user of a connection became a member of a conversation, or is one no longer. */
+/* The user of a connection is a member of a conversation. */
 
 #include "socket/channel/channel.h"
 
-/* Subscribes or unsubscribes the connection and tells the client. Harmless if it is so already.
- * -ECONNRESET: the connection was or is now disconnected. */
-int connection_apply_membership(Connection *connection, const Sc__MembershipChanged *change);
-
-/* Subscribes the connection and tells the client. -ECONNRESET as above. */
-int connection_subscribe(Connection *connection, const Sc__Subscription *from);
+/* Subscribes the connection at this position, or confirms its subscription. A client that is CONNECTED is told
+ * of a new one, at once or when it has room. -ECONNRESET: the connection was or is now disconnected; -ENOMEM. */
+int connection_subscribe(Connection *connection, Channel *channel, uint64_t position);

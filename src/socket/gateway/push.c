@@ -2,43 +2,66 @@
 #include "socket/gateway/push.h"
 
 #include "schema-tables.h"
-#include "socket/gateway/attachment.h"
 #include "socket/gateway/membership.h"
 #include "util/string-util.h"
+
+/* The memory of one push when unpacked: a message of 64 KiB and its structs, with room to spare. */
+#define PUSH_ARENA_LIMIT (1U << 20)
 
 static void handle_deliver(Gateway *gateway, const RpcMessage *message, const ProtobufCMessage *unpacked) {
         const Sc__Deliver *deliver = (const Sc__Deliver *) unpacked;
         Channel *channel = channel_find(gateway->role, deliver->conversation);
         _cleanup_(delivery_unrefp) Delivery *delivery = NULL;
 
-        if (!deliver->update || (!channel && TAILQ_EMPTY(&gateway->attachments)))
+        if (!deliver->update || !channel)
                 return;
         int r = delivery_new(&delivery, deliver->conversation, deliver->update);
         if (r < 0) {
-                /* Nothing is lost: the next message shows the gap. */
                 log_error_errno(r, "Failed to take a delivery: %m");
+                if (deliver->update->what_case == SC__UPDATE__WHAT_MESSAGE && deliver->update->message)
+                        channel_raise(gateway->role, channel, deliver->update->message->seq);
                 return;
         }
-        if (delivery->seq > 0)
-                attachments_buffer_delivery(gateway, delivery);
-        unsigned n = channel ? channel_deliver(gateway->role, channel, delivery) : 0;
+        unsigned n = channel_deliver(gateway->role, channel, delivery);
         log_trace(message->trace, (.conversation = deliver->conversation), "Delivered to %u connections", n);
+}
+
+static void add_member(Gateway *gateway, ConnectedUser *user, const Sc__Subscription *now) {
+        SocketRole *role = gateway->role;
+        Channel *channel = channel_open(role, now->conversation, now->epoch, now->last_seq);
+        Connection *next;
+
+        for (Connection *c = TAILQ_FIRST(&user->connections); c; c = next) {
+                next = TAILQ_NEXT(c, in_user);
+                if (!channel || connection_subscribe(c, channel, now->last_seq) == -ENOMEM)
+                        connection_disconnect(c, DISCONNECT_SERVER_ERROR);
+        }
+        channel_unpin(role, channel);
+}
+
+static void remove_member(ConnectedUser *user, const char *conversation) {
+        Connection *next;
+
+        for (Connection *c = TAILQ_FIRST(&user->connections); c; c = next) {
+                next = TAILQ_NEXT(c, in_user);
+                Subscription *subscription = subscription_find(c, conversation);
+                if (subscription)
+                        (void) subscription_end(subscription);
+        }
 }
 
 static void handle_membership(
         Gateway *gateway, const RpcMessage *message, const ProtobufCMessage *unpacked) {
         const Sc__MembershipChanged *change = (const Sc__MembershipChanged *) unpacked;
         ConnectedUser *user = connected_user_find(gateway->role, change->user);
-        Connection *next;
 
         if (!user || !change->subscription)
                 return;
-        attachments_buffer_membership(gateway, message->payload, message->payload_size);
-        for (Connection *c = TAILQ_FIRST(&user->connections); c; c = next) {
-                next = TAILQ_NEXT(c, in_user);
-                if (c->state == CONNECTION_CONNECTED)
-                        (void) connection_apply_membership(c, change);
-        }
+        gateway->role->serial++;
+        if (change->removed)
+                remove_member(user, change->subscription->conversation);
+        else
+                add_member(gateway, user, change->subscription);
 }
 
 /* A session was ended, or (empty) all of the user. */
@@ -84,6 +107,5 @@ void gateway_handle_push(Gateway *gateway, const RpcMessage *message) {
                 log_error_errno(r, "Failed to read a push of the group role: %m");
                 return;
         }
-        gateway->role->serial++;
         push->handle(gateway, message, unpacked);
 }

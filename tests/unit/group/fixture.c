@@ -166,6 +166,7 @@ static void on_done(Call *call, Sc__ErrorCode code, const char *detail, const Pr
         assert_false(answer->done);
         answer->done = true;
         answer->call = NULL;
+        answer->n_pushes = answer->fixture->n_pushes;
         answer->code = code;
         snprintf(answer->detail, sizeof(answer->detail), "%s", strempty(detail));
         if (response)
@@ -179,6 +180,7 @@ static Call *new_call(Fixture *f, const MethodInfo *method, const void *request,
 
         assert_true(f->n_answers < ELEMENTSOF(f->answers));
         f->answers[f->n_answers++] = answer;
+        answer->fixture = f;
         protobuf_c_message_pack(request, packed);
         assert_int_equal(
                 arena_unpack(&call->arena, method->request->descriptor, packed, size, &call->request), 0);
@@ -314,20 +316,42 @@ const char *open_direct(Fixture *f, const char *user, const char *other) {
         return view->conversation->id;
 }
 
-const Sc__AttachResponse *attach(Fixture *f, void *gateway, const char *client, const char *user,
-        Sc__Position **positions, size_t n) {
+Answer *begin_attach(Fixture *f, void *gateway, const char *client, const char *user, const char *session) {
+        Sc__AttachRequest__Client one = SC__ATTACH_REQUEST__CLIENT__INIT;
         Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
 
-        request.client = (char *) client;
-        request.user = (char *) user;
-        request.device = (char *) "phone";
-        request.session = (char *) "s";
+        one.client = (char *) client;
+        one.user = (char *) user;
+        one.device = (char *) "phone";
+        one.session = (char *) session;
+        request.clients = (Sc__AttachRequest__Client *[]){&one};
+        request.n_clients = 1;
+        return begin(f, &method_gateway_attach, "", gateway, &request);
+}
+
+Sc__ErrorCode attach_outcome(const Answer *answer) {
+        const Sc__AttachResponse *response = (const Sc__AttachResponse *) answer->response;
+
+        if (answer->code != ERROR_NONE)
+                return answer->code;
+        assert_int_equal(response->n_results, 1);
+        return response->results[0]->error;
+}
+
+const Sc__AttachResponse *attach(Fixture *f, void *gateway, const char *client, const char *user) {
+        Answer *answer = begin_attach(f, gateway, client, user, "s");
+
+        finish(f, answer);
+        assert_int_equal(attach_outcome(answer), ERROR_NONE);
+        return (const Sc__AttachResponse *) answer->response;
+}
+
+const Sc__RecoverResponse *recover(Fixture *f, Sc__Position **positions, size_t n) {
+        Sc__RecoverRequest request = SC__RECOVER_REQUEST__INIT;
+
         request.positions = positions;
         request.n_positions = n;
-        Answer *answer = begin(f, &method_gateway_attach, "", gateway, &request);
-        finish(f, answer);
-        assert_int_equal(answer->code, ERROR_NONE);
-        return (const Sc__AttachResponse *) answer->response;
+        return ask(f, &method_gateway_recover, "", &request);
 }
 
 const Sc__Subscription *find_subscription(const Sc__AttachResponse *response, const char *conversation) {

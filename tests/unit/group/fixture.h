@@ -28,6 +28,8 @@ typedef struct Answer {
         Sc__ErrorCode code;
         char detail[200];
         ProtobufCMessage *response;
+        size_t n_pushes; /* that came before it */
+        const struct Fixture *fixture;
 } Answer;
 
 typedef struct Fixture {
@@ -90,8 +92,12 @@ Answer *deliver_intent(
 
 /* --- shorthands --- */
 const char *open_direct(Fixture *f, const char *user, const char *other);
-const Sc__AttachResponse *attach(
-        Fixture *f, void *gateway, const char *client, const char *user, Sc__Position **positions, size_t n);
+/* Of one client, which must not be refused. */
+const Sc__AttachResponse *attach(Fixture *f, void *gateway, const char *client, const char *user);
+Answer *begin_attach(Fixture *f, void *gateway, const char *client, const char *user, const char *session);
+/* The error of the call, or of its only client. */
+Sc__ErrorCode attach_outcome(const Answer *answer);
+const Sc__RecoverResponse *recover(Fixture *f, Sc__Position **positions, size_t n);
 const Sc__Subscription *find_subscription(const Sc__AttachResponse *response, const char *conversation);
 Sc__SendRequest text_request(const char *conversation, const char *client_msg_id, const char *text);
 const Sc__SendResponse *send_text(

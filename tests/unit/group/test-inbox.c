@@ -31,16 +31,12 @@ static size_t n_listed(Fixture *f, const char *user) {
                 ->n_conversations;
 }
 
-static Answer *try_attach(
+static Sc__ErrorCode try_attach(
         Fixture *f, void *gateway, const char *client, const char *user, const char *session) {
-        Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
+        Answer *answer = begin_attach(f, gateway, client, user, session);
 
-        request.client = (char *) client;
-        request.user = (char *) user;
-        request.session = (char *) session;
-        Answer *answer = begin(f, &method_gateway_attach, "", gateway, &request);
         finish(f, answer);
-        return answer;
+        return attach_outcome(answer);
 }
 
 /* --- joining --- */
@@ -52,7 +48,7 @@ static void test_join_again(void **state) {
         const char *conversation = open_direct(f, "ada", "bob");
 
         settle(f);
-        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        attach(f, &gateway_1, "c1", "bob");
         assert_int_equal(events(f, "bob")->last_seq, 1);
         assert_int_equal(n_listed(f, "bob"), 1);
         request.user = (char *) "bob";
@@ -108,9 +104,9 @@ static void test_ended_session(void **state) {
         Fixture *f = *state;
         Sc__InboxSessionEndedRequest request = ended_request("s1", unix_msec() + 60000);
 
-        assert_int_equal(try_attach(f, &gateway_1, "c1", "ada", "s1")->code, ERROR_NONE);
-        assert_int_equal(try_attach(f, &gateway_1, "c2", "ada", "s2")->code, ERROR_NONE);
-        assert_int_equal(try_attach(f, &gateway_2, "c3", "bob", "s3")->code, ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c1", "ada", "s1"), ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c2", "ada", "s2"), ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_2, "c3", "bob", "s3"), ERROR_NONE);
         f->n_pushes = 0;
         for (unsigned i = 1; i <= 2; i++) {
                 /* Again it is told, and nothing is stored. */
@@ -127,13 +123,12 @@ static void test_ended_session(void **state) {
 
         /* Whether others of the user are attached or not, now and later. */
         for (unsigned i = 0; i < 2; i++) {
-                Answer *answer = try_attach(f, &gateway_1, "c4", "ada", "s1");
-                assert_int_equal(answer->code, ERROR_SESSION_REVOKED);
+                assert_int_equal(try_attach(f, &gateway_1, "c4", "ada", "s1"), ERROR_SESSION_REVOKED);
                 assert_int_equal(statistic(f, "clients"), i == 0 ? 3 : 0);
                 fixture_restart(f);
         }
-        assert_int_equal(try_attach(f, &gateway_1, "c5", "ada", "s2")->code, ERROR_NONE);
-        assert_int_equal(try_attach(f, &gateway_1, "c6", "bob", "s1")->code, ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c5", "ada", "s2"), ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c6", "bob", "s1"), ERROR_NONE);
 }
 
 /* A session ends while somebody attaches with it: he is refused, or hears of it. */
@@ -147,28 +142,24 @@ static void test_ends_while_attaching(void **state) {
                 snprintf(session, sizeof(session), "s%u", i);
                 snprintf(client, sizeof(client), "c%u", i);
                 Sc__InboxSessionEndedRequest ended = ended_request(session, unix_msec() + 60000);
-                Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
                 size_t n = n_pushed(f, &gateway_1, "kick");
 
-                request.client = client;
-                request.user = (char *) "ada";
-                request.session = session;
                 Answer *end = NULL, *attach = NULL;
                 if (i % 2)
                         end = begin_intent(f, &method_inbox_session_ended, "ada", i, &ended);
                 for (unsigned k = 0; k < i % 16; k++)
                         assert_true(sd_event_run(f->event, 1000) >= 0);
-                attach = begin(f, &method_gateway_attach, "", &gateway_1, &request);
+                attach = begin_attach(f, &gateway_1, client, "ada", session);
                 if (!end)
                         end = begin_intent(f, &method_inbox_session_ended, "ada", i, &ended);
                 finish(f, attach);
                 finish(f, end);
                 assert_int_equal(end->code, ERROR_NONE);
-                if (attach->code == ERROR_NONE) {
+                if (attach_outcome(attach) == ERROR_NONE) {
                         assert_int_equal(n_pushed(f, &gateway_1, "kick"), n + 1);
                         n_kicked++;
                 } else {
-                        assert_int_equal(attach->code, ERROR_SESSION_REVOKED);
+                        assert_int_equal(attach_outcome(attach), ERROR_SESSION_REVOKED);
                         n_refused++;
                 }
                 Sc__DetachRequest detach = SC__DETACH_REQUEST__INIT;
@@ -193,9 +184,9 @@ static void test_ended_sessions_expire(void **state) {
                         ERROR_NONE);
         }
         /* The next write takes those away that were there before it. */
-        assert_int_equal(try_attach(f, &gateway_1, "c1", "ada", "s1")->code, ERROR_NONE);
-        assert_int_equal(try_attach(f, &gateway_1, "c2", "ada", "s2")->code, ERROR_NONE);
-        assert_int_equal(try_attach(f, &gateway_1, "c3", "ada", "s3")->code, ERROR_SESSION_REVOKED);
+        assert_int_equal(try_attach(f, &gateway_1, "c1", "ada", "s1"), ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c2", "ada", "s2"), ERROR_NONE);
+        assert_int_equal(try_attach(f, &gateway_1, "c3", "ada", "s3"), ERROR_SESSION_REVOKED);
 }
 
 /* --- a process that dies --- */
@@ -434,7 +425,7 @@ static void test_unknown_outcomes(void **state) {
         uint64_t last = 0;
 
         settle(f);
-        attach(f, &gateway_1, "c1", "bob", NULL, 0);
+        attach(f, &gateway_1, "c1", "bob");
         model_set_faults(f->model, &(ModelFaults){.reorder = true, .unknown = 15});
         for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
                 char id[16];

@@ -179,9 +179,9 @@ static void on_opened(
 
 /* --- the gateway: attaches with its position whenever the connection stands --- */
 
-static void hear(World *world, const Sc__Message *message) {
-        assert_in_range(message->seq, 1, N_MESSAGES);
-        world->heard[message->seq] = true;
+static void hear(World *world, uint64_t seq) {
+        assert_in_range(seq, 1, N_MESSAGES);
+        world->heard[seq] = true;
         while (world->heard_up_to < N_MESSAGES && world->heard[world->heard_up_to + 1])
                 world->heard_up_to++;
 }
@@ -194,8 +194,33 @@ static void on_push(const RpcMessage *message, void *userdata) {
         Sc__Deliver *deliver =
                 unpack(&sc__deliver__descriptor, ERROR_NONE, message->payload, message->payload_size);
         if (streq(deliver->conversation, world->conversation))
-                hear(world, deliver->update->message);
+                hear(world, deliver->update->message->seq);
         sc__deliver__free_unpacked(deliver, NULL);
+}
+
+static void on_recovered(
+        Sc__ErrorCode code, const char *detail, const void *payload, size_t size, void *userdata) {
+        World *world = userdata;
+        Sc__RecoverResponse *response = unpack(&sc__recover_response__descriptor, code, payload, size);
+
+        assert_string_equal(response->pages[0]->epoch, world->epoch);
+        for (size_t i = 0; i < response->pages[0]->n_publications; i++)
+                hear(world, response->pages[0]->publications[i]->seq);
+        assert_true(world->heard_up_to >= response->pages[0]->last_seq);
+        sc__recover_response__free_unpacked(response, NULL);
+        world->n_attached++;
+}
+
+static void recover(World *world) {
+        Sc__RecoverRequest request = SC__RECOVER_REQUEST__INIT;
+        Sc__Position position = SC__POSITION__INIT;
+
+        position.conversation = world->conversation;
+        position.epoch = world->epoch;
+        position.seq = world->heard_up_to;
+        request.positions = (Sc__Position *[]){&position};
+        request.n_positions = 1;
+        call(world->gateway, &method_gateway_recover, "", &request, on_recovered, world);
 }
 
 static void on_attached(
@@ -203,34 +228,23 @@ static void on_attached(
         World *world = userdata;
         Sc__AttachResponse *response = unpack(&sc__attach_response__descriptor, code, payload, size);
 
-        for (size_t i = 0; i < response->n_subscriptions; i++) {
-                Sc__Subscription *subscription = response->subscriptions[i];
-
-                if (!streq(subscription->conversation, world->conversation))
-                        continue;
-                assert_true(subscription->recovered);
-                for (size_t k = 0; k < subscription->n_messages; k++)
-                        hear(world, subscription->messages[k]);
-                assert_true(world->heard_up_to >= subscription->last_seq);
-        }
+        assert_int_equal(response->n_results, 1);
+        assert_int_equal(response->results[0]->error, ERROR_NONE);
         sc__attach_response__free_unpacked(response, NULL);
-        world->n_attached++;
+        recover(world);
 }
 
 static void on_connect(void *userdata) {
         World *world = userdata;
         Sc__AttachRequest request = SC__ATTACH_REQUEST__INIT;
-        Sc__Position position = SC__POSITION__INIT;
+        Sc__AttachRequest__Client client = SC__ATTACH_REQUEST__CLIENT__INIT;
 
         if (!*world->conversation)
                 return;
-        position.conversation = world->conversation;
-        position.epoch = world->epoch;
-        position.seq = world->heard_up_to;
-        request.client = (char *) "c1";
-        request.user = (char *) "bob";
-        request.positions = (Sc__Position *[]){&position};
-        request.n_positions = 1;
+        client.client = (char *) "c1";
+        client.user = (char *) "bob";
+        request.clients = (Sc__AttachRequest__Client *[]){&client};
+        request.n_clients = 1;
         call(world->gateway, &method_gateway_attach, "", &request, on_attached, world);
 }
 

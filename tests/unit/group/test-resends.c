@@ -171,7 +171,7 @@ static void begin_life(World *world, unsigned life) {
 
         world->gateway = &gateways[life];
         const Sc__AttachResponse *attached =
-                attach(world->f, world->gateway, "client", world->senders[0].user, NULL, 0);
+                attach(world->f, world->gateway, "client", world->senders[0].user);
         const Sc__Subscription *subscription = find_subscription(attached, world->conversation);
         assert_non_null(subscription);
         world->attached_at = subscription->last_seq;

@@ -19,7 +19,8 @@ typedef struct Sent {
 struct WebSocket {
         void *userdata;
         TAILQ_HEAD(, Sent) sent;
-        size_t queued;
+        size_t queued, queued_replies;
+        bool notify, paused;
         unsigned close_code;
         char *line;
         LIST_ENTRY(WebSocket) entry;
@@ -66,6 +67,11 @@ static struct {
 static Route fake_routes[2];
 static size_t n_fake_routes;
 
+static void request_free(FakeRequest *request) {
+        bytes_unref(request->payload);
+        free(request);
+}
+
 /* --- fakes of web --- */
 
 const char *websocket_address(const WebSocket *socket) {
@@ -79,6 +85,20 @@ void *websocket_get_userdata(const WebSocket *socket) {
 }
 size_t websocket_queued(const WebSocket *socket) {
         return socket->queued;
+}
+size_t websocket_queued_replies(const WebSocket *socket) {
+        return socket->queued_replies;
+}
+bool websocket_notify_drained(WebSocket *socket) {
+        socket->notify = socket->queued + socket->queued_replies > 0;
+        return socket->notify;
+}
+void websocket_pause_reading(WebSocket *socket, bool paused) {
+        assert_true(socket->paused != paused);
+        socket->paused = paused;
+}
+int websocket_reply(WebSocket *socket, Bytes *message, bool binary) {
+        return websocket_send(socket, message, binary);
 }
 int websocket_send(WebSocket *socket, Bytes *message, bool binary) {
         NO_FAILURES;
@@ -194,9 +214,10 @@ RpcClient *rpc_client_free(RpcClient *client) {
 bool rpc_client_is_connected(const RpcClient *client) {
         return client->connected;
 }
-int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
-        void *userdata) {
+int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
+        void *userdata, uint64_t *ret) {
         NO_FAILURES;
+        static uint64_t last_id;
         FakeRequest *request = new0(FakeRequest, 1);
 
         request->client = client;
@@ -204,8 +225,26 @@ int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessag
         request->payload = bytes_new_copy(message->payload, message->payload_size);
         request->reply = reply;
         request->userdata = userdata;
+        *ret = request->id = ++last_id;
         TAILQ_INSERT_TAIL(&requests, request, link);
         return 0;
+}
+int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
+        void *userdata) {
+        uint64_t id;
+        return rpc_client_start(client, method, message, reply, userdata, &id);
+}
+/* Those that a test has taken already it must not answer. */
+void rpc_client_forget(RpcClient *client, uint64_t id) {
+        FakeRequest *request;
+
+        TAILQ_FOREACH(request, &requests, link)
+                if (request->id == id)
+                        break;
+        if (!request)
+                return;
+        TAILQ_REMOVE(&requests, request, link);
+        request_free(request);
 }
 
 /* --- set-up --- */
@@ -366,6 +405,20 @@ void client_set_queued(WebSocket *socket, size_t size) {
         socket->queued = size;
 }
 
+void client_set_replies(WebSocket *socket, size_t size) {
+        socket->queued_replies = size;
+}
+
+void client_reads(WebSocket *socket) {
+        socket->queued = socket->queued_replies = 0;
+        if (TAKE_GENERIC(socket->notify, false))
+                connection_drained(socket->userdata);
+}
+
+bool client_is_paused(const WebSocket *socket) {
+        return socket->paused;
+}
+
 void client_gone(WebSocket *socket) {
         connection_free(socket->userdata);
         while (!TAILQ_EMPTY(&socket->sent))
@@ -453,9 +506,13 @@ Sc__AttachRequest *attach_request(FakeRequest *request) {
         return sc__attach_request__unpack(NULL, request->payload->size, request->payload->data);
 }
 
-static void request_free(FakeRequest *request) {
-        bytes_unref(request->payload);
-        free(request);
+const char *request_address(const FakeRequest *request) {
+        return request->client->address;
+}
+
+Sc__RecoverRequest *recover_request(FakeRequest *request) {
+        assert_ptr_equal(request->method, &method_gateway_recover);
+        return sc__recover_request__unpack(NULL, request->payload->size, request->payload->data);
 }
 
 static uint8_t *pack(const ProtobufCMessage *message, size_t *ret_size) {
@@ -507,33 +564,106 @@ char *publication(const char *conversation, uint64_t seq) {
                 conversation, seq, seq);
 }
 
-void answer_attach(FakeRequest *request, const FakeSubscription *from, size_t n) {
+static void answer_clients(
+        FakeRequest *request, const FakeSubscription *from, size_t n, const char *next, Sc__ErrorCode code) {
         Sc__AttachResponse response = SC__ATTACH_RESPONSE__INIT;
+        Sc__AttachResponse__Result results[256], *result_pointers[256];
         Sc__Subscription subscriptions[8], *pointers[8];
-        Sc__Message messages[64], *message_pointers[64];
-        size_t n_messages = 0;
+        uint32_t places[8];
 
         assert_non_null(request);
-        assert_ptr_equal(request->method, &method_gateway_attach);
+        Sc__AttachRequest *attach = attach_request(request);
+        assert_true(n <= ELEMENTSOF(subscriptions));
         for (size_t i = 0; i < n; i++) {
                 sc__subscription__init(&subscriptions[i]);
                 pointers[i] = &subscriptions[i];
+                places[i] = (uint32_t) i;
                 subscriptions[i].conversation = (char *) from[i].conversation;
                 subscriptions[i].epoch = (char *) from[i].epoch;
                 subscriptions[i].last_seq = from[i].last_seq;
-                subscriptions[i].recovering = from[i].recovering;
-                subscriptions[i].recovered = from[i].recovered;
-                subscriptions[i].messages = &message_pointers[n_messages];
-                for (uint64_t seq = from[i].first; seq > 0 && seq <= from[i].last; seq++) {
-                        fill_message(&messages[n_messages], from[i].conversation, seq);
-                        message_pointers[n_messages] = &messages[n_messages];
-                        n_messages++;
-                        subscriptions[i].n_messages++;
-                }
         }
+        for (size_t i = 0; i < attach->n_clients; i++) {
+                sc__attach_response__result__init(&results[i]);
+                result_pointers[i] = &results[i];
+                results[i].error = code;
+                results[i].subscriptions = places;
+                results[i].n_subscriptions = n;
+                results[i].next = (char *) next;
+        }
+        response.results = result_pointers;
+        response.n_results = attach->n_clients;
         response.subscriptions = pointers;
         response.n_subscriptions = n;
+        sc__attach_request__free_unpacked(attach, NULL);
         answer(request, &response.base);
+}
+
+void answer_attach_page(
+        FakeRequest *request, const FakeSubscription *subscriptions, size_t n, const char *next) {
+        answer_clients(request, subscriptions, n, next, ERROR_NONE);
+}
+
+void answer_attach(FakeRequest *request, const FakeSubscription *subscriptions, size_t n) {
+        answer_clients(request, subscriptions, n, "", ERROR_NONE);
+}
+
+void refuse_clients(FakeRequest *request, Sc__ErrorCode code) {
+        answer_clients(request, NULL, 0, "", code);
+}
+
+void expect_attach(FakeRequest *request, const char *client, int line) {
+        if (!request)
+                fail_msg("line %d: nothing was asked", line);
+        Sc__AttachRequest *attach = attach_request(request);
+        if (attach->n_clients != 1 || !streq(attach->clients[0]->client, client))
+                fail_msg("line %d: others are attached", line);
+        sc__attach_request__free_unpacked(attach, NULL);
+}
+
+FakeRequest *expect_recover(const char *conversation, uint64_t seq, int line) {
+        FakeRequest *request = next_request();
+
+        if (!request || request->method != &method_gateway_recover)
+                fail_msg("line %d: nothing is fetched", line);
+        Sc__RecoverRequest *recover = recover_request(request);
+        if (recover->n_positions != 1 || !streq(recover->positions[0]->conversation, conversation) ||
+                recover->positions[0]->seq != seq)
+                fail_msg("line %d: %zu are fetched, the first is %s from %lu", line, recover->n_positions,
+                        recover->positions[0]->conversation, recover->positions[0]->seq);
+        sc__recover_request__free_unpacked(recover, NULL);
+        return request;
+}
+
+void answer_recover(
+        FakeRequest *request, const char *epoch, uint64_t last_seq, uint64_t first, uint64_t last) {
+        Sc__RecoverRequest *recover = recover_request(request);
+        Sc__RecoverResponse response = SC__RECOVER_RESPONSE__INIT;
+        Sc__RecoverResponse__Page page = SC__RECOVER_RESPONSE__PAGE__INIT;
+        Sc__RecoverResponse__Publication publications[64], *pointers[64];
+
+        page.epoch = (char *) epoch;
+        page.last_seq = last_seq;
+        page.publications = pointers;
+        for (uint64_t seq = first; seq > 0 && seq <= last; seq++) {
+                Sc__RecoverResponse__Publication *publication = &publications[page.n_publications];
+
+                assert_true(page.n_publications < ELEMENTSOF(publications));
+                sc__recover_response__publication__init(publication);
+                publication->seq = seq;
+                publication->sender = (char *) "bo";
+                publication->data.data =
+                        (uint8_t *) format_string("{\"message\":{\"conversation\":\"%s\",\"seq\":%lu,"
+                                                  "\"sender\":\"bo\",\"text\":\"hi\"}}",
+                                recover->positions[0]->conversation, seq);
+                publication->data.len = strlen((char *) publication->data.data);
+                pointers[page.n_publications++] = publication;
+        }
+        response.pages = (Sc__RecoverResponse__Page *[]){&page};
+        response.n_pages = 1;
+        answer(request, &response.base);
+        for (size_t i = 0; i < page.n_publications; i++)
+                free(publications[i].data.data);
+        sc__recover_request__free_unpacked(recover, NULL);
 }
 
 static void push(const char *method, const ProtobufCMessage *message) {
@@ -600,6 +730,18 @@ void push_kick(const char *user, const char *session) {
 void push_if_linked(const char *user, const char *conversation) {
         if (!LIST_EMPTY(&clients))
                 push_membership(user, conversation, 0, false);
+}
+
+bool retry_is_due(void) {
+        const Gateway *gateway = fake_role->gateway;
+        const Link *link = LIST_FIRST(&gateway->links);
+
+        return gateway->retrying || (link && link->retrying);
+}
+
+void pass_retry(void) {
+        while (retry_is_due())
+                assert_true(sd_event_run(fake_process->event, UINT64_MAX) >= 0);
 }
 
 void link_break(void) {

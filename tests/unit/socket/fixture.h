@@ -44,8 +44,12 @@ void expect_error(WebSocket *socket, unsigned id, unsigned code, const char *nam
 /* 0: it is open. */
 unsigned client_close_code(const WebSocket *socket);
 const char *client_id(const WebSocket *socket);
-/* What its queue seems to hold. */
+/* What its queue seems to hold: of pushes, and of replies. */
 void client_set_queued(WebSocket *socket, size_t size);
+void client_set_replies(WebSocket *socket, size_t size);
+/* It has read all of it. */
+void client_reads(WebSocket *socket);
+bool client_is_paused(const WebSocket *socket);
 /* The connection is gone. */
 void client_gone(WebSocket *socket);
 
@@ -76,23 +80,40 @@ struct FakeRequest {
         Bytes *payload;
         RpcReply reply;
         void *userdata;
+        uint64_t id;
 };
 /* The next request, which the test then answers; NULL if there is none. */
 FakeRequest *next_request(void);
-Sc__AttachRequest *attach_request(
-        FakeRequest *request); /* to be freed by sc__attach_request__free_unpacked() */
+/* To be freed by sc__attach_request__free_unpacked(), and …recover…. */
+Sc__AttachRequest *attach_request(FakeRequest *request);
+Sc__RecoverRequest *recover_request(FakeRequest *request);
+const char *request_address(const FakeRequest *request); /* of the primary */
 void answer(FakeRequest *request, const ProtobufCMessage *response);
 void refuse(FakeRequest *request, Sc__ErrorCode code);
 void assert_detaches(const char *client);
 
-/* A response of gateway.attach with one subscription. */
+/* The request that is there next must be gateway.attach, of one client. */
+void expect_attach(FakeRequest *request, const char *client, int line);
+#define assert_attaches(request, client) expect_attach(request, client, __LINE__)
+
+/* Answers gateway.attach: all clients of the batch have these subscriptions. */
 typedef struct FakeSubscription {
         const char *conversation, *epoch;
         uint64_t last_seq;
-        bool recovering, recovered;
-        uint64_t first, last; /* messages, 0: none */
 } FakeSubscription;
 void answer_attach(FakeRequest *request, const FakeSubscription *subscriptions, size_t n);
+/* The same, with a further page behind them. */
+void answer_attach_page(
+        FakeRequest *request, const FakeSubscription *subscriptions, size_t n, const char *next);
+/* Refuses all clients of the batch, each alone. */
+void refuse_clients(FakeRequest *request, Sc__ErrorCode code);
+
+/* The next request must be gateway.recover, of one conversation, from this position. */
+FakeRequest *expect_recover(const char *conversation, uint64_t seq, int line);
+#define assert_recovers(conversation, seq) expect_recover(conversation, seq, __LINE__)
+/* Answers it with messages first … last, none if first is 0. */
+void answer_recover(
+        FakeRequest *request, const char *epoch, uint64_t last_seq, uint64_t first, uint64_t last);
 
 void push_message(const char *conversation, uint64_t seq);
 void push_receipt(const char *conversation, uint64_t seq);
@@ -101,6 +122,9 @@ void push_kick(const char *user, const char *session);
 /* push_membership(), if the role has connected to a primary already. */
 void push_if_linked(const char *user, const char *conversation);
 
+/* Lets what is to be retried be retried. */
+bool retry_is_due(void);
+void pass_retry(void);
 void link_break(void);
 void link_restore(void);
 void set_routes(const char *first, const char *second);

@@ -18,11 +18,11 @@ static void test_connect(void **state) {
         answer_check(true);
         FakeRequest *request = next_request();
         Sc__AttachRequest *attach = attach_request(request);
-        assert_string_equal(attach->user, "ann");
-        assert_string_equal(attach->session, "s1");
-        assert_string_equal(attach->device, "phone");
-        assert_string_equal(attach->client, client_id(a));
-        assert_int_equal(attach->n_positions, 0);
+        assert_int_equal(attach->n_clients, 1);
+        assert_string_equal(attach->clients[0]->user, "ann");
+        assert_string_equal(attach->clients[0]->session, "s1");
+        assert_string_equal(attach->clients[0]->device, "phone");
+        assert_string_equal(attach->clients[0]->client, client_id(a));
         sc__attach_request__free_unpacked(attach, NULL);
         answer_attach(request, (FakeSubscription[]){{"c1", "e1", 7}, {"#ann", "e2", 0}}, 2);
         assert_hears(a,
@@ -34,6 +34,7 @@ static void test_connect(void **state) {
         assert_closed(a, 0);
 }
 
+/* What was missed comes behind the reply. */
 static void test_recovery(void **state) {
         _cleanup_free_ char *token = make_token("ann", "s1", 900);
         _cleanup_free_ char *five = publication("c1", 5), *six = publication("c1", 6);
@@ -41,26 +42,90 @@ static void test_recovery(void **state) {
 
         client_say(a,
                 "{'id':1,'connect':{'token':'%s','subs':{'c1':{'recover':true,'epoch':'e1','offset':4},"
-                "'c2':{'recover':true,'offset':9,'epoch':'x'},'c3':{'recover':false,'offset':1}}}}",
+                "'c2':{'recover':true,'offset':9,'epoch':'x'},'c3':{'recover':false,'offset':1},"
+                "'c4':{'recover':true,'epoch':'e4','offset':3},'c5':{'recover':true,'epoch':'e5','offset':3}"
+                "}}}",
                 token);
         answer_check(true);
-        FakeRequest *request = next_request();
-        Sc__AttachRequest *attach = attach_request(request);
-        assert_int_equal(attach->n_positions, 2);
-        assert_string_equal(attach->positions[0]->conversation, "c1");
-        assert_string_equal(attach->positions[0]->epoch, "e1");
-        assert_int_equal(attach->positions[0]->seq, 4);
-        sc__attach_request__free_unpacked(attach, NULL);
-        answer_attach(request,
-                (FakeSubscription[]){{"c1", "e1", 6, true, true, 5, 6}, {"c2", "e2", 20, true, false}}, 2);
+        answer_attach(next_request(),
+                (FakeSubscription[]){{"c1", "e1", 6}, {"c2", "e2", 20}, {"c3", "e3", 2}, {"c4", "e4", 3},
+                        {"c5", "e5", 999}},
+                5);
         assert_hears(a,
                 "{'id':1,'connect':{'client':'%s','version':'Stonechat %s','expires':true,'ttl':900,'subs':{"
-                "'c1':{'recoverable':true,'epoch':'e1','publications':[%s,%s],'recovered':true,'offset':6,"
-                "'positioned':true,'was_recovering':true},"
-                "'c2':{'recoverable':true,'epoch':'e2','offset':20,'positioned':true,'was_recovering':true}}"
-                ","
+                "'c1':{'recoverable':true,'epoch':'e1','recovered':true,'offset':4,'positioned':true,"
+                "'was_recovering':true},"
+                "'c2':{'recoverable':true,'epoch':'e2','offset':20,'positioned':true,'was_recovering':true},"
+                "'c3':{'recoverable':true,'epoch':'e3','offset':2,'positioned':true},"
+                "'c4':{'recoverable':true,'epoch':'e4','recovered':true,'offset':3,'positioned':true,"
+                "'was_recovering':true},"
+                "'c5':{'recoverable':true,'epoch':'e5','offset':999,'positioned':true,'was_recovering':true}"
+                "},"
                 "'ping':25,'pong':true}}",
-                client_id(a), STONECHAT_VERSION, five, six);
+                client_id(a), STONECHAT_VERSION);
+        answer_recover(assert_recovers("c1", 4), "e1", 6, 5, 6);
+        assert_hears(a, "{'push':{'channel':'c1','pub':%s}}", five);
+        assert_hears(a, "{'push':{'channel':'c1','pub':%s}}", six);
+        assert_hears_nothing(a);
+        assert_null(next_request());
+}
+
+/* A reply has so many conversations and no more, and those that the client knows; it is told of the others
+ * behind it. So many of all are recoverable that the client's next connect command fits into a frame. */
+static void test_very_many_conversations(void **state) {
+        _cleanup_free_ char *token = make_token("ann", "s1", 900);
+        WebSocket *a = client_open();
+        char names[8][64], after[64];
+        unsigned n = 0, n_recoverable = 0;
+
+        fake_process->conf->socket_max_frame = 1100 * CONNECTION_POSITION_SIZE;
+        client_say(a,
+                "{'id':1,'connect':{'token':'%s','subs':{'c1199':{'recover':true,'epoch':'e','offset':2}}}}",
+                token);
+        answer_check(true);
+        for (unsigned page = 0; page < 150; page++) {
+                FakeSubscription subscriptions[8];
+                FakeRequest *request = next_request();
+                Sc__AttachRequest *attach = attach_request(request);
+
+                assert_string_equal(attach->clients[0]->after, page > 0 ? after : "");
+                sc__attach_request__free_unpacked(attach, NULL);
+                for (unsigned i = 0; i < 8; i++) {
+                        snprintf(names[i], sizeof(names[i]), "c%u", page * 8 + i);
+                        subscriptions[i] = (FakeSubscription){names[i], "e", 3};
+                }
+                snprintf(after, sizeof(after), "%s", names[7]);
+                assert_hears_nothing(a);
+                answer_attach_page(request, subscriptions, 8, page < 149 ? after : "");
+        }
+        const char *reply = client_hear(a);
+        assert_non_null(strstr(reply, "\"c0\":{\"recoverable\":true"));
+        assert_non_null(strstr(reply, "\"c999\":{\"recoverable\":true"));
+        assert_null(strstr(reply, "\"c1000\""));
+        assert_non_null(strstr(
+                reply, "\"c1199\":{\"recoverable\":true,\"epoch\":\"e\",\"recovered\":true,\"offset\":2"));
+        while ((reply = client_hear(a))) {
+                snprintf(after, sizeof(after), "{\"push\":{\"channel\":\"c%u\",\"subscribe\":{", 1000 + n++);
+                assert_non_null(strstr(reply, after));
+                n_recoverable += strstr(reply, "\"recoverable\":true") != NULL;
+        }
+        assert_int_equal(n, 199);
+        assert_int_equal(n_recoverable, 1100 - 1001);
+        push_message("c1150", 4); /* all are heard */
+        assert_non_null(client_hear(a));
+        answer_recover(assert_recovers("c1199", 2), "e", 3, 3, 3);
+        assert_non_null(client_hear(a));
+        assert_hears_nothing(a);
+}
+
+/* Which must fit into a frame, as the SDKs write them. */
+static void test_size_of_positions(void **state) {
+        static const char position[] =
+                ",\"01234567-89ab-7def-8123-456789abcdef\":{\"recover\":true,"
+                "\"offset\":1234567890,\"epoch\":\"01234567-89ab-7def-8123-456789abcdef\"}";
+        uint64_t frame = fake_process->conf->socket_max_frame;
+
+        assert_true(frame / CONNECTION_POSITION_SIZE * strlen(position) + TOKEN_MAX_SIZE + 1024 <= frame);
 }
 
 static void test_connect_refused(void **state) {
@@ -155,9 +220,8 @@ static void test_gone_while_connecting(void **state) {
         id = strdup(client_id(a));
         FakeRequest *request = next_request();
         client_gone(a);
-        assert_null(next_request()); /* detached after the answer, not overtaking it */
+        assert_detaches(id); /* behind the attach, which it cannot overtake */
         answer_attach(request, (FakeSubscription[]){{"c1", "e1", 7}}, 1);
-        assert_detaches(id);
         assert_null(channel_find(fake_role, "c1"));
 }
 
@@ -521,6 +585,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 T(test_connect),
                 T(test_recovery),
+                T(test_very_many_conversations),
+                T(test_size_of_positions),
                 T(test_connect_refused),
                 T(test_connect_fails_and_is_repeated),
                 T(test_connection_limit),
