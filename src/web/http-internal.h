@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What the files of HTTP share: http.c reads requests and drives the connection, http-body.c takes their bodies,
+/* What the files of HTTP share: http.c reads requests and drives the connection,
+ * http-io.c is what lies below, http-body.c takes their bodies,
  * http-response.c makes responses, http-stream.c is for handlers on fibers, http-upgrade.c for WebSocket. */
 
 #include <sys/uio.h>
@@ -29,7 +30,7 @@ typedef enum HttpState {
 
 struct HttpRequest {
         Peer peer;
-        int fd;
+        Transport *transport; /* NULL: gone, or handed on */
         HttpState state;
         sd_event_source *io, *timer;
         LIST_ENTRY(HttpRequest) entry;
@@ -44,7 +45,7 @@ struct HttpRequest {
         size_t body_taken; /* of `body`, by the handler */
         bool body_complete, body_streamed, body_wanted; /* a handler waits for more of it */
         int body_error;
-        BudgetUse pending; /* what it holds while it is not complete */
+        BudgetUse pending; /* what it holds while it is not complete, and TLS for its handshake */
         uint64_t idle_since; /* on CLOCK_BOOTTIME: the end of the response before */
 
         Buffer out;
@@ -68,26 +69,32 @@ static inline WebServer *http_server(const HttpRequest *request) {
         return request->peer.server;
 }
 
-/* --- http.c --- */
+/* --- http-io.c --- */
+/* Sets what to wait for, as the state wants it. */
+void http_wait(HttpRequest *request);
 /* Bytes, 0 at the end of the stream, -EAGAIN, or another negative errno. */
 ssize_t http_io_read(HttpRequest *request, void *buffer, size_t size);
-/* Tells the budget what the request holds: -ENOBUFS if that is too much. */
-int http_count_pending(HttpRequest *request);
-void http_unref(HttpRequest *request);
-/* Leaves the server, and closes the descriptor if that was not taken. */
-void http_leave(HttpRequest *request);
-/* The connection is lost or given up: on_abort, and the end of it. */
-void http_end_connection(HttpRequest *request);
-/* Sets what to wait for, and the timer, as the state wants it. */
-void http_wait(HttpRequest *request);
-void http_set_timer(HttpRequest *request, uint64_t usec);
-/* From outside of http_drive(): goes on as far as that is possible at once. */
-void http_go_on(HttpRequest *request);
 /* 1: all is written, 0: the peer takes no more now. */
 int http_flush(HttpRequest *request);
 static inline size_t http_unsent(const HttpRequest *request) {
         return request->out.size - request->written + request->tail_size - request->tail_written;
 }
+/* More of the present or the next request is here already. */
+bool http_has_more(const HttpRequest *request);
+/* Nothing more will be written. */
+void http_shut(HttpRequest *request);
+
+/* --- http.c --- */
+/* Tells the budget what the request holds: -ENOBUFS if that is too much. */
+int http_count_pending(HttpRequest *request);
+void http_unref(HttpRequest *request);
+/* Leaves the server, and closes the connection if that was not taken. */
+void http_leave(HttpRequest *request);
+/* The connection is lost or given up: on_abort, and the end of it. */
+void http_end_connection(HttpRequest *request);
+void http_set_timer(HttpRequest *request, uint64_t usec);
+/* From outside of http_drive(): goes on as far as that is possible at once. */
+void http_go_on(HttpRequest *request);
 
 /* --- http-body.c --- */
 /* The head is complete: prepares for the body, of at most `max` bytes. -EMSGSIZE: it announces more. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The opening handshake of a WebSocket (RFC 6455 section 4.2.1). */
-#include "util/fd-util.h"
 #include "util/string-util.h"
 #include "web/http-internal.h"
 
@@ -57,12 +56,7 @@ bool http_upgrade(HttpRequest *request) {
                 return false;
         protocol = offers_protocol(request);
         strcpy(key, http_request_header(request, "sec-websocket-key")); /* 24 characters, checked */
-        Transport *transport;
-        if (transport_new(&transport, request->fd, NULL) < 0) {
-                http_connection_free(request);
-                return true;
-        }
-        request->fd = -EBADF;
+        Transport *transport = TAKE_PTR(request->transport);
         http_leave(request);
         Peer peer = TAKE_GENERIC(request->peer, (Peer){});
         http_unref(request);

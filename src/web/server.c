@@ -112,7 +112,10 @@ static void pause_listening(WebServer *server, int error) {
         sd_event_source_set_enabled(server->rearm, SD_EVENT_ONESHOT);
 }
 
-static void take_connection(WebServer *server, int fd, const SocketAddress *from) {
+static void take_connection(Listener *listener, int connected_fd, const SocketAddress *from) {
+        _cleanup_(transport_freep) Transport *transport = NULL;
+        _cleanup_close_ int fd = connected_fd;
+        WebServer *server = listener->server;
         Sc__ErrorCode code;
         Peer peer = {};
 
@@ -120,15 +123,24 @@ static void take_connection(WebServer *server, int fd, const SocketAddress *from
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
 
+        if (listener->tls && !server->tls) /* the role is told to have a certificate before it listens */
+                return;
         code = peer_admit(&peer, server, from);
         if (code != SC__ERROR_CODE__ERROR_NONE) {
                 log_peer((.error = schema_error(code)->name), LOG_NOTICE, "Refused a connection: %s.",
                         schema_error(code)->title);
-                http_refuse_fd(server, fd, code);
-                safe_close(fd);
+                if (!listener->tls)
+                        http_refuse_fd(server, fd, code);
                 return;
         }
-        if (http_connection_new(server, fd, &peer) < 0)
+        int r = transport_new(&transport, fd, listener->tls ? server->tls : NULL);
+        if (r < 0)
+                peer_release(&peer);
+        else {
+                TAKE_FD(fd);
+                r = http_connection_new(server, TAKE_PTR(transport), &peer);
+        }
+        if (r < 0)
                 log_peer((.error_number = ENOMEM), LOG_WARNING, "Cannot take a connection: %m");
 }
 
@@ -141,7 +153,7 @@ static int on_listener(sd_event_source *source, int listen_fd, uint32_t events, 
                 int fd = accept4(listen_fd, &from.sa, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
                 if (fd >= 0)
-                        take_connection(listener->server, fd, &from);
+                        take_connection(listener, fd, &from);
                 else if (errno == EAGAIN)
                         break;
                 else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -203,6 +215,7 @@ WebServer *web_server_free(WebServer *server) {
                 http_connection_free(request);
         while ((socket = LIST_FIRST(&server->sockets)))
                 websocket_abandon(socket);
+        tls_context_unref(server->tls);
         sd_event_source_disable_unref(server->rearm);
         sd_event_source_disable_unref(server->deadline_timer);
         sd_event_unref(server->event);
@@ -210,7 +223,7 @@ WebServer *web_server_free(WebServer *server) {
         return mfree(server);
 }
 
-int web_server_listen(WebServer *server, int listen_fd) {
+static int add_listener(WebServer *server, int listen_fd, bool tls) {
         _cleanup_free_ Listener *listener = new0(Listener, 1);
         _cleanup_close_ int fd = listen_fd;
         int r;
@@ -218,6 +231,7 @@ int web_server_listen(WebServer *server, int listen_fd) {
         if (!listener)
                 return -ENOMEM;
         listener->server = server;
+        listener->tls = tls;
         r = sd_event_add_io(server->event, &listener->source, fd, EPOLLIN, on_listener, listener);
         if (r < 0)
                 return r;
@@ -225,6 +239,19 @@ int web_server_listen(WebServer *server, int listen_fd) {
         SLIST_INSERT_HEAD(&server->listeners, listener, entry);
         TAKE_PTR(listener);
         return 0;
+}
+
+int web_server_listen(WebServer *server, int listen_fd) {
+        return add_listener(server, listen_fd, false);
+}
+
+int web_server_listen_tls(WebServer *server, int listen_fd) {
+        return add_listener(server, listen_fd, true);
+}
+
+void web_server_set_tls(WebServer *server, TlsContext *tls) {
+        tls_context_unref(server->tls);
+        server->tls = tls_context_ref(tls);
 }
 
 void web_server_stop_accepting(WebServer *server) {

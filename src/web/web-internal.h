@@ -57,6 +57,7 @@ typedef struct Address {
 typedef struct Listener {
         WebServer *server;
         int fd;
+        bool tls; /* connections are those of server->tls */
         sd_event_source *source;
         SLIST_ENTRY(Listener) entry;
 } Listener;
@@ -69,6 +70,7 @@ struct WebServer {
         WebHandlers handlers;
         void *userdata;
 
+        TlsContext *tls; /* NULL: connections to TLS listeners are closed */
         SLIST_HEAD(, Listener) listeners;
         sd_event_source *rearm; /* listens again after file descriptors ran out */
         Address *addresses;
@@ -98,8 +100,8 @@ void web_server_check_drained(WebServer *server);
 void web_loop_refresh_time(WebLoop *loop);
 
 /* --- http.c --- */
-/* Takes fd and peer. */
-int http_connection_new(WebServer *server, int fd, Peer *peer);
+/* Takes transport and peer. */
+int http_connection_new(WebServer *server, Transport *transport, Peer *peer);
 /* Calls on_abort if a request waits for its answer. */
 void http_connection_free(HttpRequest *request);
 /* The server drains: ends the connection when there is no request on it, or the response to it is out. */

@@ -22,6 +22,7 @@
  *   ERROR_PERMISSION_DENIED   on_upgrade said no
  *   ERROR_OVERLOADED, ERROR_RATE_LIMITED   more than max_connections, max_connections_per_address;
  *                             ERROR_OVERLOADED also: not complete, and room is needed for others (max_pending)
+ *   ERROR_TLS_REQUIRED        HTTP without TLS to a listener with TLS
  *   ERROR_UNAVAILABLE         the server drains, and the request does not become complete
  *
  * Handlers run on the loop; they may answer, send and close at once, but not free the server. */
@@ -30,6 +31,7 @@
 #include <systemd/sd-event.h>
 
 #include "proto/schema.h"
+#include "transport/transport.h"
 #include "util/bytes.h"
 #include "web/loop.h"
 
@@ -93,6 +95,10 @@ DEFINE_CLEANUP(WebServer *, web_server_free);
 
 /* Accepts on an activated listening socket; takes the fd. */
 int web_server_listen(WebServer *server, int listen_fd);
+/* The same for connections under TLS. Those that come while there is no context are closed. */
+int web_server_listen_tls(WebServer *server, int listen_fd);
+/* What new TLS connections use, as a server with ALPN "http/1.1"; takes a reference of its own. */
+void web_server_set_tls(WebServer *server, TlsContext *tls);
 /* Stops accepting, for draining; what is connected goes on. */
 void web_server_stop_accepting(WebServer *server);
 /* Stops accepting and ends the HTTP connections in good order: requests that have begun are read and answered,
