@@ -75,6 +75,8 @@ static void attacker_send(Attacker *attacker, const Hold *hold) {
         static char filler[65536];
         ssize_t n = 1;
 
+        if (!*filler)
+                memset(filler, 'a', sizeof(filler));
         while (attacker->n_sent < hold->frame_size + hold->n_filler && n > 0) {
                 const char *from =
                         attacker->n_sent < hold->frame_size ? hold->frame + attacker->n_sent : filler;
@@ -149,14 +151,15 @@ static const char upgrade[] =
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 static void unfinished_messages(void) {
-        /* 400,000 bytes are announced, masked with zeros; the last does not come. */
-        static const char frame[] = "\x81\xff\0\0\0\0\0\x06\x1a\x80\0\0\0\0";
+        /* 400,000 bytes are announced, masked with zeros, of what may become a connect command. The last does not come. */
+        static const char frame[] =
+                "\x81\xff\0\0\0\0\0\x06\x1a\x80\0\0\0\0{\"id\":1,\"connect\":{\"token\":\"";
 
         hold_open(&(Hold){.over_socket = true,
                 .head = upgrade,
                 .frame = frame,
                 .frame_size = sizeof(frame) - 1,
-                .n_filler = 399999});
+                .n_filler = 400000 + 14 - sizeof(frame)});
 }
 
 static void unfinished_bodies(void) {
