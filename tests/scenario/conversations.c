@@ -30,6 +30,7 @@ static const Person *popular;
 static struct {
         Endpoint endpoint;
         bool ready, refused;
+        bool measuring; /* what is heard was said just now */
         unsigned n_subscribed;
         uint64_t n_heard, n_told, n_gaps, n_duplicates, reply_size;
         uint64_t begun_at, ready_at;
@@ -125,7 +126,7 @@ static void on_line(Endpoint *endpoint, char *text, size_t size) {
                         json_object_get(push, "subscribe"));
                 return;
         }
-        hear_all(text, size, !rest && device.ready);
+        hear_all(text, size, !rest && device.measuring);
 }
 
 static void on_end(Endpoint *endpoint, int error) {
@@ -233,6 +234,7 @@ bool scenario_conversations(void) {
         roles_begin();
         good &= arrive("at first");
         uint64_t wanted = n;
+        device.measuring = true;
         if (pthread_create(&greeting, NULL, greet_all, NULL) != 0)
                 fail("no thread");
         (void) loop_until(180, has_heard, &wanted);
@@ -242,7 +244,7 @@ bool scenario_conversations(void) {
         good &= device.n_heard == wanted;
 
         endpoint_close(&device.endpoint);
-        device.ready = false;
+        device.ready = device.measuring = false;
         greet_all(NULL);
         wanted += n;
         good &= arrive("coming back with all positions");
