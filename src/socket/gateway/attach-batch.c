@@ -141,8 +141,7 @@ static void apply_result(Attachment *attachment, const Sc__AttachResponse *respo
                 return attachment_wait(attachment);
         }
         attachment_free(attachment);
-        if (connection->state == CONNECTION_CONNECTED &&
-                connection_drop_unconfirmed(connection, link, serial) < 0)
+        if (connection_drop_unconfirmed(connection, link, serial) < 0)
                 return;
         attaching_done(connection, link);
 }

@@ -67,7 +67,7 @@ static struct {
 static Route fake_routes[2];
 static size_t n_fake_routes;
 
-static void request_free(FakeRequest *request) {
+void request_free(FakeRequest *request) {
         bytes_unref(request->payload);
         free(request);
 }
@@ -740,6 +740,14 @@ bool retry_is_due(void) {
 }
 
 void pass_retry(void) {
+        const Gateway *gateway = fake_role->gateway;
+        const Link *link;
+
+        if (gateway->retrying)
+                sd_event_source_set_time(gateway->retry, 0);
+        LIST_FOREACH(link, &gateway->links, in_gateway)
+                if (link->retrying)
+                        sd_event_source_set_time(link->retry, 0);
         while (retry_is_due())
                 assert_true(sd_event_run(fake_process->event, UINT64_MAX) >= 0);
 }

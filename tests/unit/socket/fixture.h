@@ -88,6 +88,8 @@ FakeRequest *next_request(void);
 Sc__AttachRequest *attach_request(FakeRequest *request);
 Sc__RecoverRequest *recover_request(FakeRequest *request);
 const char *request_address(const FakeRequest *request); /* of the primary */
+/* Forgets it; for one that was withdrawn. */
+void request_free(FakeRequest *request);
 void answer(FakeRequest *request, const ProtobufCMessage *response);
 void refuse(FakeRequest *request, Sc__ErrorCode code);
 void assert_detaches(const char *client);
