@@ -173,9 +173,14 @@ const ConfKey conf_keys[] = {
         {"Log", "Level", CHOICE(log_level, "info", log_levels), RELOAD,
                 "Entries less important than this are not written. For a running role: systemctl "
                 "service-log-level UNIT LEVEL."},
-        {"Log", "TraceRate", UNSIGNED(log_trace_rate, "20", 0, 1000000), RELOAD,
-                "Requests a second whose way through the roles is written to the journal; 0: none. See "
-                "them with: journalctl STONECHAT_TRACE_ID=ID."},
+        {"Log", "TraceRate", UNSIGNED(log_trace_rate, "5", 0, 1000000), RELOAD,
+                "Requests a second whose way through the roles is written to the journal, for each instance "
+                "of a role that clients talk to; 0: none. Half of it is kept for those that a signed-in "
+                "client has marked as sampled. See them with: journalctl STONECHAT_TRACE_ID=ID."},
+        {"Log", "TraceUserRate", UNSIGNED(log_trace_user_rate, "6", 0, 1000000), RELOAD,
+                "How many of these may be one user's, or one address's without a user, a minute; 0: no "
+                "limit "
+                "but TraceRate=. One trace writes some 6 KB."},
 };
 
 const size_t conf_n_keys = ELEMENTSOF(conf_keys);

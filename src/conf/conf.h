@@ -62,7 +62,8 @@ typedef struct Conf {
         char *cluster_peers; /* list, empty: one host */
         /* [Log] */
         char *log_level;
-        uint64_t log_trace_rate;
+        uint64_t log_trace_rate; /* a second, of all */
+        uint64_t log_trace_user_rate; /* a minute, of one user or address */
         /* where each came from, for `stonechatctl config`: parallel to conf_keys[]; NULL: default */
         char **sources;
 } Conf;

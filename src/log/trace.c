@@ -3,13 +3,10 @@
 
 #include <endian.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 
 #include "util/id.h"
 #include "util/string-util.h"
-#include "util/time-util.h"
-#include "util/token-bucket.h"
 
 #define TRACE_FLAG_SAMPLED 0x01
 
@@ -79,24 +76,11 @@ void trace_format_id(const Trace *trace, char out[static TRACE_ID_TEXT_SIZE]) {
         hex_encode(trace->id, sizeof(trace->id), out);
 }
 
-static bool may_sample(uint64_t rate) {
-        static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-        static TokenBucket bucket;
-
-        if (rate == 0) /* a token bucket takes 0 for "no limit" */
-                return false;
-        pthread_mutex_lock(&mutex);
-        bool taken = token_bucket_take(&bucket, (double) rate, (double) rate, 1, boottime_usec());
-        pthread_mutex_unlock(&mutex);
-        return taken;
-}
-
-void trace_begin(const char *traceparent, uint64_t rate, Trace *ret) {
-        bool wanted = true;
-
+void trace_begin(const char *traceparent, Trace *ret) {
         if (traceparent && trace_parse(traceparent, ret) >= 0)
-                wanted = ret->sampled;
-        else
+                ret->asked = ret->sampled;
+        else {
                 trace_new(ret);
-        ret->sampled = wanted && may_sample(rate);
+                ret->sampled = true;
+        }
 }

@@ -6,7 +6,7 @@
  * It comes in as `traceparent` (HTTP header, or a member of a socket command's data), or is made at the
  * edge, and travels in every RPC envelope. A sampled trace writes its way into the journal (log_trace()), an
  * unsampled one costs nothing. The edge decides: a trace that the client marked as sampled, or any new one,
- * is sampled as long as the rate [Log] TraceRate= allows. */
+ * is sampled as long as the limits allow it (service/charge.h). */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,6 +17,7 @@ typedef struct Trace {
         uint8_t id[16];
         uint64_t parent;
         bool sampled;
+        bool asked; /* at the edge: the client marked it as sampled */
 } Trace;
 
 #define TRACE_ID_TEXT_SIZE 33
@@ -30,9 +31,9 @@ int trace_parse(const char *traceparent, Trace *ret);
 void trace_format(const Trace *trace, char out[static TRACEPARENT_TEXT_SIZE]);
 void trace_format_id(const Trace *trace, char out[static TRACE_ID_TEXT_SIZE]);
 
-/* What the edge does with an incoming request: parses `traceparent` (may be NULL or bad: then a new trace),
- * and decides about sampling within `rate` traces a second. */
-void trace_begin(const char *traceparent, uint64_t rate, Trace *ret);
+/* What the edge does with an incoming request: parses `traceparent` (may be NULL or bad: then a new trace).
+ * It is sampled unless the client says that it is not; charge_trace() comes next. */
+void trace_begin(const char *traceparent, Trace *ret);
 
 /* One station of a sampled trace, at info level; nothing otherwise. Use log/log.h's LogFields. */
 #define log_trace(trace_pointer, fields, ...)                                                               \

@@ -7,6 +7,7 @@
  * same limits on both, however many connections he has. */
 
 #include "conf/conf.h"
+#include "log/trace.h"
 #include "util/macro.h"
 
 typedef struct Charges Charges;
@@ -25,6 +26,11 @@ DEFINE_CLEANUP(Charges *, charges_free);
 uint64_t charge(Charges *charges, const char *user, const char *address, unsigned cost);
 /* As charge() for the cheapest call of the address, but takes nothing: to refuse before work is done for it. */
 uint64_t charge_wait(Charges *charges, const char *address);
+
+/* Leaves the trace, which trace_begin() has made, sampled or not: within [Log] TraceRate= of all together, and
+ * TraceUserRate= of the user, or of the address of whoever has none. Half of the former is kept for traces that a
+ * user has asked for. */
+void charge_trace(Charges *charges, const char *user, const char *address, Trace *trace);
 
 /* For people: in how many whole seconds, at least 1. */
 unsigned charge_wait_seconds(uint64_t wait_usec);

@@ -32,7 +32,7 @@ const texts = (client, conversation) => client.of(conversation).filter(({ data }
 describe('people', () => {
   before(async () => {
     host = await Host.boot({
-      files: { '/etc/stonechat/stonechat.conf.d/50-test.conf': '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxConnectionsPerAddress=0\n[Log]\nTraceRate=1000\n' },
+      files: { '/etc/stonechat/stonechat.conf.d/50-test.conf': '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxConnectionsPerAddress=0\n[Log]\nTraceRate=1000\nTraceUserRate=0\n' },
     });
   });
   after(async () => {

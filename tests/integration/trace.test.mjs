@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
-import { newUser } from './lib/api.mjs';
+import { newUser, request } from './lib/api.mjs';
 import { Client } from './lib/clients.mjs';
 import { Host, until } from './lib/host.mjs';
 
 const CONFIGURATION = '/etc/stonechat/stonechat.conf.d/50-test.conf';
-const configuration = (rate) => `[Api]\nLoginRate=0\nLoginAccountRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Log]\nTraceRate=${rate}\n`;
+const configuration = (rate, userRate = 0) => `[Api]\nLoginRate=0\nLoginAccountRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Log]\nTraceRate=${rate}\nTraceUserRate=${userRate}\n`;
 const ROLES = ['stonechat-api.service', 'stonechat-group.service', 'stonechat-socket@1.service'];
 
 const newTrace = (flags = '01') => {
@@ -20,8 +20,8 @@ describe('a trace', () => {
   let host, ann, bob, conversation;
   const clients = [];
 
-  const configure = async (rate) => {
-    await host.write(CONFIGURATION, configuration(rate));
+  const configure = async (...rates) => {
+    await host.write(CONFIGURATION, configuration(...rates));
     await host.systemctl('reload', ...ROLES);
   };
 
@@ -151,5 +151,35 @@ describe('a trace', () => {
     await send(none.traceparent);
     await clients[0].publish(conversation, { text: 'hello', traceparent: none.traceparent });
     assert.deepEqual(await stations(none), []);
+  });
+
+  // As it is configured by default.
+  it('of a greedy client, or of nobody in particular, leaves room in the journal, and for the others', async () => {
+    await configure(5, 6);
+    const begin = Date.now();
+    const greedy = { rest: [], socket: [], anonymous: [] };
+    for (let i = 0; i < 150; i++) {
+      const [rest, socket, anonymous] = [newTrace(), newTrace(), newTrace()];
+      greedy.rest.push(rest.id);
+      greedy.socket.push(socket.id);
+      greedy.anonymous.push(anonymous.id);
+      assert.equal((await send(rest.traceparent)).status, 201);
+      await clients[0].publish(conversation, { text: 'more', traceparent: socket.traceparent });
+      await request(host.api, 'POST', '/v1/auth/refresh', { json: { refresh_token: 'x.y' }, headers: { traceparent: anonymous.traceparent } });
+    }
+    const wanted = newTrace();
+    await until('the trace of another user is written', 20, async () => {
+      await bob.request('GET', `/v1/conversations/${conversation}`, { headers: { traceparent: wanted.traceparent } });
+      return (await stations(wanted)).length > 0;
+    });
+    const entries = (await host.journal()).filter((entry) => entry.STONECHAT_TRACE_ID);
+    // Six at once, and six a minute.
+    const allowed = 6 + Math.ceil((Date.now() - begin) / 10_000);
+    for (const [who, ids] of Object.entries(greedy)) {
+      const written = new Set(entries.map((entry) => entry.STONECHAT_TRACE_ID).filter((id) => ids.includes(id)));
+      assert.ok(written.size <= allowed, `${who}: ${written.size} of 150 traces were written, ${allowed} allowed`);
+    }
+    const bytes = JSON.stringify(entries.filter((entry) => greedy.rest.includes(entry.STONECHAT_TRACE_ID) || greedy.socket.includes(entry.STONECHAT_TRACE_ID))).length;
+    assert.ok(bytes < 2 * allowed * 12_000, `${bytes} bytes in the journal`);
   });
 });

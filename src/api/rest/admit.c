@@ -54,5 +54,11 @@ Sc__ErrorCode rest_admit_call(RestRequest *request) {
                 }
                 user = request->call->caller.user;
         }
-        return charge_request(request, user, method->cost);
+        Sc__ErrorCode code = charge_request(request, user, method->cost);
+        if (code != ERROR_NONE)
+                return code;
+        request->trace.sampled = request->wants_sampling;
+        charge_trace(request->rest->api->charges, user, request->address, &request->trace);
+        request->call->trace = request->trace;
+        return ERROR_NONE;
 }

@@ -20,7 +20,8 @@ typedef struct RestRequest {
         Call *call; /* of a method; the request's until it is dispatched */
         bool dispatched;
         Fiber *fiber; /* that it waits on; NULL: none, or it has not begun */
-        Trace trace;
+        Trace trace; /* sampled only once it was admitted */
+        bool wants_sampling;
         char address[64]; /* of the client */
         uint64_t deadline_usec; /* on CLOCK_BOOTTIME */
         bool token_given;

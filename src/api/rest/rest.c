@@ -334,8 +334,9 @@ void rest_on_request(HttpRequest *http, void *userdata) {
         request->deadline_usec = boottime_usec() + rest->api->conf->rpc_timeout_usec;
         rest->n_requests++;
         rest->n_active++;
-        trace_begin(
-                http_request_header(http, "traceparent"), rest->api->conf->log_trace_rate, &request->trace);
+        trace_begin(http_request_header(http, "traceparent"), &request->trace);
+        request->wants_sampling = request->trace.sampled;
+        request->trace.sampled = false;
         rest_find_address(http, rest->api->conf, request->address, sizeof(request->address));
         serve(request);
 }

@@ -266,7 +266,9 @@ static void check_session(ConnectCommand *command) {
         Sc__Caller caller = SC__CALLER__INIT;
         Trace trace;
 
-        trace_begin(NULL, connection->role->conf->log_trace_rate, &trace);
+        trace_begin(NULL, &trace);
+        charge_trace(connection->role->charges, connection_user(connection),
+                websocket_address(connection->socket), &trace);
         /* So that users take turns where many wait. */
         caller.user = (char *) connection_user(connection);
         request.user = (char *) connection_user(connection);

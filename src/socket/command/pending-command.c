@@ -93,7 +93,9 @@ Call *command_call_new(Connection *connection, uint32_t id, const MethodInfo *me
                         "too many commands are waiting for their answer");
                 return NULL;
         }
-        trace_begin(traceparent, connection->role->conf->log_trace_rate, &trace);
+        trace_begin(traceparent, &trace);
+        charge_trace(connection->role->charges, connection_user(connection),
+                websocket_address(connection->socket), &trace);
         caller.user = (char *) connection_user(connection);
         caller.session = (char *) connection_session(connection);
         caller.device = (char *) connection_device(connection);

@@ -150,7 +150,7 @@ static void test_masking(void **state) {
         assert_int_equal(symlink("/dev/null", main_link), 0);
         assert_int_equal(load(place, NULL, &conf), 0);
         assert_int_equal(conf->api_max_body, 256 * 1024);
-        assert_int_equal(conf->log_trace_rate, 20);
+        assert_int_equal(conf->log_trace_rate, 5);
         assert_int_equal(conf->group_max_recovery, 500);
 }
 

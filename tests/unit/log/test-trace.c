@@ -57,30 +57,21 @@ static void test_refused(void **state) {
 static void test_begin(void **state) {
         Trace trace, other;
 
-        trace_begin(PARENT, 5, &trace);
+        trace_begin(PARENT, &trace);
         assert_int_equal(trace.id[0], 0x4b);
         assert_true(trace.sampled);
-        trace_begin(PARENT, 0, &trace);
+        assert_true(trace.asked);
+        /* What the client marked as not sampled is not. */
+        trace_begin("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", &trace);
         assert_false(trace.sampled);
-        /* What the client did not mark is not sampled. */
-        trace_begin("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", 5, &trace);
-        assert_false(trace.sampled);
+        assert_false(trace.asked);
         /* A bad one is replaced. */
-        trace_begin("nonsense", 5, &trace);
-        trace_begin(NULL, 5, &other);
+        trace_begin("nonsense", &trace);
+        trace_begin(NULL, &other);
         assert_memory_not_equal(trace.id, other.id, sizeof(trace.id));
         assert_true(trace.parent != 0);
-}
-
-static void test_sampling_is_limited(void **state) {
-        unsigned n_sampled = 0;
-        Trace trace;
-
-        for (unsigned i = 0; i < 1000; i++) {
-                trace_begin(NULL, 3, &trace);
-                n_sampled += trace.sampled;
-        }
-        assert_true(n_sampled < 1000);
+        assert_true(trace.sampled);
+        assert_false(trace.asked);
 }
 
 int main(void) {
@@ -88,7 +79,6 @@ int main(void) {
                 cmocka_unit_test(test_parse),
                 cmocka_unit_test(test_refused),
                 cmocka_unit_test(test_begin),
-                cmocka_unit_test(test_sampling_is_limited),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

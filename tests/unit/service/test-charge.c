@@ -78,6 +78,38 @@ static void test_no_limits(void **state) {
         assert_int_equal(count("ann", "192.0.2.1", 50), 100);
 }
 
+static unsigned count_traces(const char *user, const char *address, bool asked) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < 100; i++) {
+                Trace trace = {.sampled = true, .asked = asked};
+                charge_trace(charges, user, address, &trace);
+                n += trace.sampled;
+        }
+        return n;
+}
+
+static void test_traces(void **state) {
+        Trace unwanted = {};
+
+        conf->log_trace_rate = 20;
+        conf->log_trace_user_rate = 4;
+        charge_trace(charges, "ann", "192.0.2.1", &unwanted);
+        assert_false(unwanted.sampled);
+        assert_int_equal(count_traces("ann", "192.0.2.1", true), 4);
+        assert_int_equal(count_traces("ann", "192.0.2.2", true), 0); /* wherever she is */
+        assert_int_equal(count_traces(NULL, "192.0.2.1", true), 4); /* nobody in particular there */
+        assert_int_equal(count_traces("", "192.0.2.1", false), 0);
+        /* What nobody asked for stops at the half, what a user asks for does not. */
+        assert_int_equal(count_traces("bob", "", false), 3);
+        assert_int_equal(count_traces("", "192.0.2.3", true), 0);
+        assert_int_equal(count_traces("eve", "", true), 4);
+        conf->log_trace_user_rate = 0;
+        assert_in_range(count_traces("ann", "", true), 5, 6);
+        conf->log_trace_rate = 0;
+        assert_int_equal(count_traces("pat", "", true), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
@@ -87,6 +119,7 @@ int main(void) {
                 TEST(test_addresses),
                 TEST(test_wait),
                 TEST(test_no_limits),
+                TEST(test_traces),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
