@@ -10,6 +10,8 @@
 
 /* A store's thread that is busy with one operation for longer hangs: most take under a millisecond. */
 #define STORE_MAX_BUSY_USEC (30 * USEC_PER_SEC)
+/* Some 240 bytes each: 1 MB once all are in use. */
+#define REMEMBERED_TOKENS 4096U
 
 typedef struct ApiRole {
         Api api; /* first: Call.role */
@@ -87,6 +89,46 @@ static int listen_http(ApiRole *role) {
         return 0;
 }
 
+/* A token that the others do not accept is worth nothing. */
+static int check_signer(const TokenSigner *signer, const TokenVerifier *verifier) {
+        return token_keys_has(token_verifier_keys(verifier), token_signer_key_id(signer)) ? 0 : -ENOKEY;
+}
+
+static int load_token_keys(Api *api, sd_event *event) {
+        int r = token_signer_load(&api->token_signer);
+        if (r < 0)
+                return log_error_errno(r, "Failed to load the credential " TOKEN_PRIVATE_CREDENTIAL ": %m");
+        r = token_verifier_new(&api->token_verifier, event, REMEMBERED_TOKENS);
+        if (r < 0)
+                return log_error_errno(r, "Failed to load the credential " TOKEN_PUBLIC_CREDENTIAL ": %m");
+        r = check_signer(api->token_signer, api->token_verifier);
+        if (r < 0)
+                return log_error_errno(r,
+                        "The key that signs access tokens, credential " TOKEN_PRIVATE_CREDENTIAL
+                        ", is not among those in " TOKEN_PUBLIC_CREDENTIAL ".");
+        return 0;
+}
+
+static void reload_token_keys(ApiRole *role) {
+        _cleanup_(token_signer_freep) TokenSigner *signer = NULL;
+        Api *api = &role->api;
+
+        int r = token_verifier_reload(api->token_verifier);
+        if (r < 0)
+                role_process_problem(role->process,
+                        "The credential " TOKEN_PUBLIC_CREDENTIAL " is not taken: %s", strerror(-r));
+        r = token_signer_load(&signer);
+        if (r >= 0)
+                r = check_signer(signer, api->token_verifier);
+        if (r < 0) {
+                role_process_problem(role->process,
+                        "The credential " TOKEN_PRIVATE_CREDENTIAL " is not taken: %s", strerror(-r));
+                return;
+        }
+        token_signer_free(api->token_signer);
+        api->token_signer = TAKE_PTR(signer);
+}
+
 static int start(ApiRole *role) {
         RoleProcess *process = role->process;
         Api *api = &role->api;
@@ -96,11 +138,9 @@ static int start(ApiRole *role) {
         int r = api_init(api);
         if (r < 0)
                 return log_oom();
-        r = token_key_load(&api->token_key);
+        r = load_token_keys(api, process->event);
         if (r < 0)
-                return log_error_errno(r,
-                        "Failed to load the credential token.key (%d random bytes at least): %m",
-                        TOKEN_KEY_SIZE);
+                return r;
         r = open_accounts(api, process);
         if (r < 0)
                 return r;
@@ -140,12 +180,13 @@ void api_stop(void *userdata) {
                 intents_stop(api->intents);
         password_hasher_free(TAKE_PTR(api->hasher));
         store_room_stop(api->room);
+        token_verifier_free(TAKE_PTR(api->token_verifier));
         store_close(api->store);
         store_room_free(api->room);
         intents_free(api->intents);
         health_free(role->health);
         rest_free(role->rest);
-        token_key_free(api->token_key);
+        token_signer_free(api->token_signer);
         api_done(api);
         free(role);
 }
@@ -158,6 +199,7 @@ void api_reload(void *userdata) {
 
         read_limits(role->api.conf, &limits);
         web_server_set_limits(role->web, &limits);
+        reload_token_keys(role);
 }
 
 bool api_healthy(void *userdata) {
@@ -168,6 +210,7 @@ bool api_healthy(void *userdata) {
 bool api_alive(void *userdata) {
         ApiRole *role = userdata;
         return password_hasher_is_alive(role->api.hasher) &&
+               token_verifier_is_alive(role->api.token_verifier) &&
                store_is_alive(role->api.store, STORE_MAX_BUSY_USEC);
 }
 

@@ -9,14 +9,15 @@
 #include "service/intents.h"
 #include "service/limiter.h"
 #include "service/store-room.h"
-#include "service/token.h"
+#include "service/token-verifier.h"
 #include "store/store.h"
 
 typedef struct PasswordHasher PasswordHasher; /* account/account.h */
 
 typedef struct Api {
         const Conf *conf;
-        TokenKey *token_key;
+        TokenSigner *token_signer; /* the only one: no other role has the key */
+        TokenVerifier *token_verifier;
         Store *store; /* of the accounts */
         Dispatcher *dispatcher;
         StoreRoom *room; /* in the store */

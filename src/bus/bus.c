@@ -84,6 +84,27 @@ static int method_reload(sd_bus_message *call, void *userdata, sd_bus_error *ret
         return 1;
 }
 
+/* The same with what the unit's credentials are now: systemd hands them over only when a service starts. */
+static int method_reload_credentials(sd_bus_message *call, void *userdata, sd_bus_error *ret_error) {
+        const BusRole *role = userdata;
+        const char *name;
+        int fd;
+
+        if (!role->handlers->credential)
+                return sd_bus_error_set(
+                        ret_error, SD_BUS_ERROR_NOT_SUPPORTED, "This role has no credentials.");
+        int r = sd_bus_message_enter_container(call, 'a', "{sh}");
+        while (r >= 0 && (r = sd_bus_message_read(call, "{sh}", &name, &fd)) > 0) {
+                r = role->handlers->credential(name, fd, role->userdata);
+                if (r < 0)
+                        return sd_bus_error_set_errnof(
+                                ret_error, r, "Failed to take the credential %s: %m", name);
+        }
+        if (r < 0)
+                return r;
+        return method_reload(call, userdata, ret_error);
+}
+
 void bus_reload_done(sd_bus_message *call, unsigned n_problems, const char *problems) {
         int r = sd_bus_reply_method_return(call, "us", (uint32_t) n_problems, strempty(problems));
         if (r < 0)
@@ -100,6 +121,8 @@ static const sd_bus_vtable role_vtable[] = {
         SD_BUS_PROPERTY("Statistics", "a{st}", get_statistics, 0, 0),
         SD_BUS_METHOD_WITH_ARGS(
                 "Reload", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", n_problems, "s", problems), method_reload, 0),
+        SD_BUS_METHOD_WITH_ARGS("ReloadCredentials", SD_BUS_ARGS("a{sh}", credentials),
+                SD_BUS_RESULT("u", n_problems, "s", problems), method_reload_credentials, 0),
         SD_BUS_VTABLE_END,
 };
 

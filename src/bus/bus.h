@@ -33,6 +33,9 @@ typedef struct BusRoleHandlers {
                 BusStatistic *ret, size_t max, void *userdata); /* property Statistics, read on demand */
         void (*reload)(
                 sd_bus_message *call, void *userdata); /* method Reload(): answered by bus_reload_done() */
+        /* One of those that ReloadCredentials(a{sh}) brings, before reload(); the descriptor is the message's.
+         * A negative errno refuses the call. Optional. */
+        int (*credential)(const char *name, int fd, void *userdata);
 } BusRoleHandlers;
 
 /* The system bus attached to the loop; 0 and NULL when there is none to be had. */

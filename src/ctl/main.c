@@ -29,7 +29,9 @@ static const Verb verbs[] = {
         {"status", "", "Show the roles, their health and figures (the default)", 0, 0, verb_status},
         {"routes", "", "Show which host serves which conversations", 0, 0, verb_routes},
         {"config", "", "Show every value in force and where it comes from", 0, 0, verb_config},
-        {"reload", "", "Let all roles reload their configuration, and wait", 0, 0, verb_reload},
+        {"reload", "[UNIT …]",
+                "Let all roles, or these, reload their configuration and credentials, and wait", 0, 64,
+                verb_reload},
         {"log-level", "[LEVEL]", "Show or set the log level of all roles", 0, 1, verb_log_level},
         {"trace", "ID", "Show one request's way through the roles", 1, 1, verb_trace},
         {"version", "", "Show the version", 0, 0, verb_version},
@@ -40,7 +42,7 @@ static int verb_help(const Options *options, int n_arguments, char *arguments[])
         printf("stonechatctl [OPTION …] [VERB]\n\nLooks at the Stonechat server on this host and controls "
                "it.\n\nVerbs:\n");
         FOREACH_ARRAY(verb, verbs, ELEMENTSOF(verbs))
-                printf("  %-9s %-7s  %s\n", verb->name, verb->arguments, verb->help);
+                printf("  %-9s %-8s  %s\n", verb->name, verb->arguments, verb->help);
         printf("\nOptions:\n"
                "     --json                 Print JSON, for programs\n"
                "     --no-legend            Print no column headings\n"

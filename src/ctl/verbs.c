@@ -12,7 +12,6 @@
 #include "util/time-util.h"
 
 #define CALL_TIMEOUT_USEC (5 * USEC_PER_SEC)
-#define RELOAD_TIMEOUT_USEC (30 * USEC_PER_SEC)
 #define LOG_CONTROL_PATH "/org/freedesktop/LogControl1"
 #define LOG_CONTROL_INTERFACE "org.freedesktop.LogControl1"
 
@@ -264,79 +263,6 @@ int verb_log_level(const Options *options, int n_arguments, char *arguments[]) {
                 r = table_print(table, stdout, options->legend, options->colors);
         }
         return MIN(worst, r);
-}
-
-/* --- reload --- */
-
-static int reload_role(sd_bus *bus, const UnitInfo *unit, json_t *array) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        const char *problems = "";
-        uint32_t n_problems = 0;
-
-        int r = sd_bus_message_new_method_call(
-                bus, &call, unit->bus_name, BUS_ROLE_PATH, BUS_ROLE_INTERFACE, "Reload");
-        if (r >= 0)
-                r = sd_bus_call(bus, call, RELOAD_TIMEOUT_USEC, &error, &reply);
-        if (r >= 0)
-                r = sd_bus_message_read(reply, "us", &n_problems, &problems);
-        if (r < 0)
-                return log_error_errno(r, "%s: %s", unit->name, error.message ?: "no answer");
-        json_array_append_new(array, json_pack("{ss si ss}", "unit", unit->name, "n_problems",
-                                             (int) n_problems, "problems", problems));
-        return n_problems > 0 ? EXIT_FAILURE : 0;
-}
-
-static const char *problems_of(const json_t *reloaded, size_t i) {
-        return strempty(json_string_value(json_object_get(json_array_get(reloaded, i), "problems")));
-}
-
-/* All roles read the same files, so what several of them report is printed once, with all their names. */
-static void print_problems(const json_t *reloaded) {
-        for (size_t i = 0; i < json_array_size(reloaded); i++) {
-                const char *problems = problems_of(reloaded, i);
-                bool first = true;
-
-                for (size_t j = 0; j < i && first; j++)
-                        first = !streq(problems_of(reloaded, j), problems);
-                if (!first || isempty(problems))
-                        continue;
-                for (size_t j = i; j < json_array_size(reloaded); j++)
-                        if (streq(problems_of(reloaded, j), problems))
-                                fprintf(stderr, "%s%s", j > i ? ", " : "",
-                                        json_string_value(
-                                                json_object_get(json_array_get(reloaded, j), "unit")));
-                fprintf(stderr, ":\n%s", problems);
-        }
-}
-
-int verb_reload(const Options *options, int n_arguments, char *arguments[]) {
-        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
-        _cleanup_unit_list_ UnitList list = {};
-        unsigned n_reloaded = 0;
-        bool any_problem = false;
-        int worst = 0;
-
-        int r = open_roles(&bus, &list);
-        if (r < 0)
-                return r;
-        json_t *array = json_array();
-        FOREACH_ARRAY(unit, list.units, list.n_units) {
-                if (!is_role(unit))
-                        continue;
-                r = reload_role(bus, unit, array);
-                if (r != 0)
-                        worst = EXIT_FAILURE;
-                any_problem |= r > 0;
-                n_reloaded += r >= 0;
-        }
-        if (options->json)
-                return ctl_print_json(json_pack("{so}", "reloaded", array)) < 0 ? EXIT_FAILURE : worst;
-        print_problems(array);
-        json_decref(array);
-        printf("%u roles have reloaded their configuration.%s\n", n_reloaded,
-                any_problem ? " What is bad was not taken: there the old value stays in force." : "");
-        return worst;
 }
 
 /* --- trace --- */

@@ -26,8 +26,9 @@
 
 /* Accounts and sessions. */
 #define MESSAGE_ID_SESSIONS_PURGED "27be3fcb0abc457e90d192338a30c2a8"
-/* written by stonechat-keys.service */
 #define MESSAGE_ID_TOKEN_KEY_CREATED "8268dac8ab2440c682f2f82ba0dfbae8"
+#define MESSAGE_ID_TOKEN_KEY_ROTATED "05f10ebf0a994c94bd4f41a7227ae150"
+#define MESSAGE_ID_TOKEN_KEYS_REVOKED "a0a43ec95b4c4de785276b0380c69216"
 #define MESSAGE_ID_REFRESH_TOKEN_REUSED "303504bb68254643b1675f649c5519e6"
 
 /* What the arbiter sees of the units. */

@@ -13,6 +13,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "log/message-ids.h"
+#include "service/credential.h"
 #include "service/identity.h"
 #include "service/listen.h"
 #include "util/bytes.h"
@@ -164,6 +165,16 @@ static void report_problem(const char *problem, void *userdata) {
         (void) buffer_append_string(&process->problems, "\n");
 }
 
+void role_process_problem(RoleProcess *shared, const char *format, ...) {
+        char text[256];
+        va_list ap;
+
+        va_start(ap, format);
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        report_problem(text, process_of(shared));
+}
+
 static void reload(Process *process, sd_bus_message *call) {
         RoleProcess *shared = &process->shared;
 
@@ -225,6 +236,10 @@ static void bus_reload(sd_bus_message *call, void *userdata) {
         reload(userdata, call);
 }
 
+static int bus_credential(const char *name, int fd, void *userdata) {
+        return credential_renew(name, fd);
+}
+
 static int export_on_bus(Process *process) {
         RoleProcess *shared = &process->shared;
         static BusRoleHandlers handlers = {
@@ -232,6 +247,7 @@ static int export_on_bus(Process *process) {
                 .status = bus_status,
                 .statistics = bus_statistics,
                 .reload = bus_reload,
+                .credential = bus_credential,
         };
         _cleanup_free_ char *name = NULL;
 

@@ -34,7 +34,7 @@ typedef struct RoleHooks {
          * other hooks. */
         int (*start)(RoleProcess *process, void **ret);
         void (*stop)(void *role); /* frees it; what is queued in a store is committed */
-        void (*reload)(void *role); /* process->conf has changed; optional */
+        void (*reload)(void *role); /* process->conf and the credentials may have changed; optional */
         bool (*healthy)(void *role); /* can do its work now; optional: whenever alive */
         bool (*alive)(void *role); /* worker threads live; optional */
         const char *(*status)(void *role); /* one line for STATUS= and StatusText */
@@ -65,6 +65,10 @@ int role_process_take_socket(RoleProcess *process, const char *name);
 
 /* The state directory of this role ($STATE_DIRECTORY), or the current one. */
 const char *role_process_state_directory(const RoleProcess *process);
+
+/* From hooks->reload(): what was not taken, for the journal and for whoever asked for the reload, which then
+ * has failed. */
+void role_process_problem(RoleProcess *process, const char *format, ...) _printf_(2, 3);
 
 void role_process_stopped(RoleProcess *process);
 /* Status text or health has changed: tells systemd and the bus, at most once a loop turn. */

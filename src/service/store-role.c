@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/store-role.h"
 
-#include <sodium.h>
-
 #include "log/log.h"
-#include "util/fd-util.h"
+#include "service/credential.h"
 #include "util/string-util.h"
 
 #define PASSWORD_MAX 1024U
 
 /* The credential store.password, without the newline that an editor leaves; NULL if there is none. */
 static int load_password(char **ret) {
-        const char *directory = getenv("CREDENTIALS_DIRECTORY");
         char *password;
+        size_t size;
 
-        if (!directory)
-                return 0;
-        _cleanup_free_ char *path = format_string("%s/store.password", directory);
-        if (!path)
-                return -ENOMEM;
-        int r = read_file(path, PASSWORD_MAX, &password, NULL);
+        int r = credential_read("store.password", PASSWORD_MAX, &password, &size);
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
@@ -29,14 +22,8 @@ static int load_password(char **ret) {
         return 0;
 }
 
-static void wipe_and_freep(char **secret) {
-        if (*secret)
-                sodium_memzero(*secret, strlen(*secret));
-        free(*secret);
-}
-
 int store_role_open(Store **ret, RoleProcess *process, const char *name, const MessageInfo *const *records) {
-        _cleanup_(wipe_and_freep) char *password = NULL;
+        _cleanup_(credential_wipe_and_freep) char *password = NULL;
         const Conf *conf = process->conf;
 
         int r = load_password(&password);

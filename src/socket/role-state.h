@@ -12,7 +12,7 @@
 
 #include "service/charge.h"
 #include "service/role.h"
-#include "service/token.h"
+#include "service/token-verifier.h"
 #include "socket/codec.h"
 #include "socket/timer-wheel.h"
 #include "web/web.h"
@@ -53,7 +53,7 @@ struct SocketRole {
         RoleProcess *process;
         const Conf *conf;
         Charges *charges;
-        TokenKey *key;
+        TokenVerifier *token_verifier;
         WebServer *server; /* NULL in tests */
         Gateway *gateway;
         const ConnectionHandlers *handlers;

@@ -126,7 +126,7 @@ static void web_limits(const SocketRole *role, WebLimits *ret) {
         };
 }
 
-int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
+int socket_role_new(SocketRole **ret, RoleProcess *process, TokenVerifier *verifier) {
         static const Client__Reply ping = CLIENT__REPLY__INIT;
         static const ConnectionHandlers handlers = {
                 .on_command = command_handle,
@@ -139,12 +139,12 @@ int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key) {
         _cleanup_(socket_role_freep) SocketRole *role = new0(SocketRole, 1);
 
         if (!role) {
-                token_key_free(key);
+                token_verifier_free(verifier);
                 return -ENOMEM;
         }
         role->process = process;
         role->conf = process->conf;
-        role->key = key;
+        role->token_verifier = verifier;
         role->handlers = &handlers;
         TAILQ_INIT(&role->connections);
         for (unsigned i = 0; i < N_CODECS; i++) {
@@ -176,7 +176,7 @@ SocketRole *socket_role_free(SocketRole *role) {
         for (unsigned i = 0; i < N_CODECS; i++)
                 bytes_unref(role->ping[i]);
         buffer_done(&role->batch_buffer);
-        token_key_free(role->key);
+        token_verifier_free(role->token_verifier);
         free(role);
         return NULL;
 }
@@ -204,11 +204,19 @@ int socket_role_listen(SocketRole *role, int listen_fd) {
         return web_server_listen(role->server, TAKE_FD(fd));
 }
 
+bool socket_role_is_alive(const SocketRole *role) {
+        return token_verifier_is_alive(role->token_verifier);
+}
+
 void socket_role_reload(SocketRole *role) {
         WebLimits limits;
 
         web_limits(role, &limits);
         web_server_set_limits(role->server, &limits);
+        int r = token_verifier_reload(role->token_verifier);
+        if (r < 0)
+                role_process_problem(role->process,
+                        "The credential " TOKEN_PUBLIC_CREDENTIAL " is not taken: %s", strerror(-r));
 }
 
 void socket_role_drain(SocketRole *role) {

@@ -6,13 +6,14 @@
 
 #include "socket/role-state.h"
 
-/* Takes the key. */
-int socket_role_new(SocketRole **ret, RoleProcess *process, TokenKey *key);
+/* Takes the verifier. */
+int socket_role_new(SocketRole **ret, RoleProcess *process, TokenVerifier *verifier);
 SocketRole *socket_role_free(SocketRole *role);
 DEFINE_CLEANUP(SocketRole *, socket_role_free);
 
 /* Serves clients on an activated listening socket; takes the fd. */
 int socket_role_listen(SocketRole *role, int listen_fd);
+bool socket_role_is_alive(const SocketRole *role);
 void socket_role_reload(SocketRole *role);
 /* Sends all clients elsewhere; the process ends after the last. */
 void socket_role_drain(SocketRole *role);

@@ -8,13 +8,13 @@
 
 static int start(RoleProcess *process, void **ret) {
         _cleanup_(socket_role_freep) SocketRole *role = NULL;
-        TokenKey *key;
+        TokenVerifier *verifier;
         int fd, n = 0;
 
-        int r = token_key_load(&key);
+        int r = token_verifier_new(&verifier, process->event, 0);
         if (r < 0)
-                return log_error_errno(r, "Failed to load the credential token.key: %m");
-        r = socket_role_new(&role, process, key);
+                return log_error_errno(r, "Failed to load the credential " TOKEN_PUBLIC_CREDENTIAL ": %m");
+        r = socket_role_new(&role, process, verifier);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up: %m");
         while ((fd = role_process_take_socket(process, "websocket")) >= 0) {
@@ -31,6 +31,10 @@ static int start(RoleProcess *process, void **ret) {
 
 static void stop(void *role) {
         socket_role_free(role);
+}
+
+static bool alive(void *role) {
+        return socket_role_is_alive(role);
 }
 
 static void reload(void *role) {
@@ -65,6 +69,7 @@ static const RoleHooks hooks = {
         .start = start,
         .stop = stop,
         .reload = reload,
+        .alive = alive,
         .drain = drain,
         .status = status,
         .statistics = statistics,

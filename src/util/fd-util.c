@@ -8,10 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-int read_file(const char *path, size_t max, char **ret, size_t *ret_size) {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        if (fd < 0)
-                return -errno;
+int read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         _cleanup_free_ char *content = malloc(max + 2);
         if (!content)
                 return -ENOMEM;
@@ -33,6 +30,11 @@ int read_file(const char *path, size_t max, char **ret, size_t *ret_size) {
         if (ret_size)
                 *ret_size = size;
         return 0;
+}
+
+int read_file(const char *path, size_t max, char **ret, size_t *ret_size) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        return fd < 0 ? -errno : read_fd(fd, max, ret, ret_size);
 }
 
 uint64_t fd_taken_by_peer(int fd) {

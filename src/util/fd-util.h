@@ -25,6 +25,8 @@ static inline void closep(int *fd) {
 /* Reads a whole regular file of at most max bytes; a NUL stands behind the content, uncounted.
  * -EFBIG if it is larger, or what open(2) and read(2) report. */
 int read_file(const char *path, size_t max, char **ret, size_t *ret_size);
+/* The same from where the descriptor stands, to the end. */
+int read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 
 /* A number that changes when the peer of a stream socket takes some of what was written to it: with TCP the bytes it
  * has acknowledged; elsewhere those that it has not read yet. */

@@ -6,21 +6,42 @@
 #include "util/string-util.h"
 #include "util/time-util.h"
 
+bool rest_token_is_unknown(RestRequest *request, const MethodInfo *method) {
+        const char *token = rest_bearer_token(request->http);
+        Api *api = request->rest->api;
+
+        if (!token || request->token_checked || method->access == ACCESS_PUBLIC)
+                return false;
+        request->token_given = true;
+        if (token_verifier_find(api->token_verifier, token, &request->claims)) {
+                request->token_checked = true;
+                return false;
+        }
+        /* Nobody's tokens are verified for an address that is refused anyway. */
+        return charge_wait(api->charges, request->address) == 0;
+}
+
+int rest_check_token(RestRequest *request) {
+        const char *token = rest_bearer_token(request->http);
+
+        int r = token_verifier_check(
+                request->rest->api->token_verifier, token, &request->claims, &request->token_code);
+        if (r >= 0)
+                request->token_checked = true;
+        return r;
+}
+
 /* Who asks, by the token. */
 static Sc__ErrorCode authenticate(RestRequest *request) {
-        const char *token = rest_bearer_token(request->http);
         Sc__Caller caller = SC__CALLER__INIT;
-        TokenClaims claims;
 
-        if (!token)
+        if (!request->token_checked)
                 return ERROR_UNAUTHENTICATED;
-        request->token_given = true;
-        Sc__ErrorCode code = token_verify(request->rest->api->token_key, token, unix_msec() / 1000, &claims);
-        if (code != ERROR_NONE)
-                return code;
-        caller.user = claims.user;
-        caller.session = claims.session;
-        caller.device = claims.device;
+        if (request->token_code != ERROR_NONE)
+                return request->token_code;
+        caller.user = request->claims.user;
+        caller.session = request->claims.session;
+        caller.device = request->claims.device;
         return call_set_caller(request->call, &caller) < 0 ? ERROR_OVERLOADED : ERROR_NONE;
 }
 
@@ -41,7 +62,6 @@ Sc__ErrorCode rest_admit_call(RestRequest *request) {
         const char *user = NULL;
 
         if (method->access != ACCESS_PUBLIC) {
-                /* Nobody's tokens are verified for an address that is refused anyway. */
                 request->retry_usec = charge_wait(request->rest->api->charges, request->address);
                 if (request->retry_usec > 0) {
                         request->rest->n_limited++;

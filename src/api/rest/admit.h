@@ -6,7 +6,13 @@
 
 #include "api/rest/request.h"
 
-/* Of a method: reads the token if the method needs one, and charges the call. ERROR_NONE, and call->caller is
+/* The request has a token that the method needs and that is not known yet: call rest_check_token(). */
+bool rest_token_is_unknown(RestRequest *request, const MethodInfo *method);
+/* On a fiber, which waits: verifies the token. What that came to is for rest_admit_call() to say; a negative
+ * errno if there was no verifying. */
+int rest_check_token(RestRequest *request);
+
+/* Of a method: takes the user from the token if the method needs one, and charges the call. ERROR_NONE, and call->caller is
  * set; or what the request is refused with. */
 Sc__ErrorCode rest_admit_call(RestRequest *request);
 /* Of what is no method. */

@@ -24,7 +24,9 @@ typedef struct RestRequest {
         bool wants_sampling;
         char address[64]; /* of the client */
         uint64_t deadline_usec; /* on CLOCK_BOOTTIME */
-        bool token_given;
+        bool token_given, token_checked;
+        Sc__ErrorCode token_code; /* once it was checked */
+        TokenClaims claims; /* if that is ERROR_NONE */
         uint64_t retry_usec; /* of ERROR_RATE_LIMITED: after how long to try again; 0: not known */
         LIST_ENTRY(RestRequest) requests;
 } RestRequest;

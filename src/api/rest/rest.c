@@ -269,9 +269,31 @@ static void serve_signed_in(void *userdata) {
                 dispatch(request);
 }
 
+static void serve(RestRequest *request);
+
+static void serve_with_token(void *userdata) {
+        RestRequest *request = userdata;
+        int r = 0;
+
+        if (begin_waiting(request))
+                r = rest_check_token(request);
+        if (!end_waiting(request)) {
+                rest_request_end(request);
+                return;
+        }
+        if (r < 0)
+                rest_answer_problem(request, call_code_of_errno(r), NULL, NULL);
+        else
+                serve(request);
+}
+
 static void serve_method(RestRequest *request, const RouteMatch *match) {
         JsonError error = {};
 
+        if (rest_token_is_unknown(request, match->method)) {
+                continue_on_fiber(request, request->address, serve_with_token);
+                return;
+        }
         Call *call = request->call = call_new(match->method, REST_ARENA_LIMIT, on_call_done, request);
         if (!call) {
                 rest_answer_problem(request, ERROR_OVERLOADED, NULL, NULL);

@@ -62,7 +62,7 @@ int session_answer_tokens(Call *call, Sc__Session *session, Sc__User *user, cons
         snprintf(claims.session, sizeof(claims.session), "%s", session->id);
         snprintf(claims.device, sizeof(claims.device), "%s", session->device);
         claims.expires_at = now / 1000 + (int64_t) (conf->auth_access_token_usec / USEC_PER_SEC);
-        int r = token_issue(api->token_key, &claims, &access_token);
+        int r = token_issue(api->token_signer, &claims, &access_token);
         if (r < 0)
                 return r;
         response->access_token = arena_strdup(&call->arena, access_token);

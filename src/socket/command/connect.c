@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Connecting has three steps: the token is verified here, the api role is asked whether its session is in
+/* Connecting has three steps: the token is verified, by a thread, the api role is asked whether its session is in
  * force, and the group primaries attach the user's conversations. Then the client gets all of these in one
  * reply. Refreshing is the first two steps again. */
 #include "socket/command/connect.h"
@@ -55,33 +55,16 @@ void connect_abandon(Connection *connection) {
                 connect_command_free(command);
 }
 
-static int connect_command_new(
-        ConnectCommand **ret, Connection *connection, uint32_t id, const TokenClaims *claims) {
+static int connect_command_new(ConnectCommand **ret, Connection *connection, uint32_t id) {
         ConnectCommand *command = new0(ConnectCommand, 1);
         if (!command)
                 return -ENOMEM;
         arena_init(&command->arena, COMMAND_ARENA_LIMIT);
         command->connection = connection;
         command->id = id;
-        command->expires_at = claims->expires_at;
         connection->connect_command = command;
         *ret = command;
         return 0;
-}
-
-/* True if the token is good; otherwise the command was refused. */
-static bool check_token(Connection *connection, uint32_t id, const char *token, TokenClaims *ret) {
-        Sc__ErrorCode code = isempty(token)
-                                     ? ERROR_UNAUTHENTICATED
-                                     : token_verify(connection->role->key, token, unix_msec() / 1000, ret);
-
-        if (code == ERROR_NONE)
-                return true;
-        if (code == ERROR_TOKEN_EXPIRED) /* the client gets a new one and tries again */
-                connection_reply_error(connection, id, protocol_error(code), NULL);
-        else
-                connection_disconnect(connection, DISCONNECT_INVALID_TOKEN);
-        return false;
 }
 
 /* Sets when the connection expires; the seconds until then. */
@@ -304,38 +287,71 @@ static int copy_positions(ConnectCommand *command, const Client__ConnectRequest 
         return 0;
 }
 
+/* --- the token --- */
+
+static void refuse_token(ConnectCommand *command, Sc__ErrorCode code) {
+        Connection *connection = command->connection;
+
+        if (code == ERROR_UNAUTHENTICATED)
+                connection_disconnect(connection, DISCONNECT_INVALID_TOKEN);
+        else if (command->refresh) /* expired: the client gets a new one and tries again */
+                connection_reply_error(connection, command->id, protocol_error(code), NULL);
+        else
+                connect_failed(connection, command->id, code, NULL);
+}
+
+static void on_token(Sc__ErrorCode code, const TokenClaims *claims, void *userdata) {
+        _cleanup_(connect_command_freep) ConnectCommand *command = userdata;
+        Connection *connection = command->connection;
+
+        if (!connection)
+                return;
+        if (code != ERROR_NONE)
+                return refuse_token(command, code);
+        command->expires_at = claims->expires_at;
+        if (command->refresh) {
+                if (!streq(claims->user, connection_user(connection)) ||
+                        !streq(claims->session, connection_session(connection)))
+                        return connection_disconnect(connection, DISCONNECT_INVALID_TOKEN);
+        } else {
+                int r = connection_set_identity(connection, claims);
+                if (r < 0)
+                        return connection_disconnect(connection,
+                                r == -EUSERS ? DISCONNECT_CONNECTION_LIMIT : DISCONNECT_SERVER_ERROR);
+        }
+        check_session(TAKE_PTR(command));
+}
+
+/* on_token() frees the command. */
+static void check_token(ConnectCommand *command, const char *token) {
+        SocketRole *role = command->connection->role;
+
+        if (isempty(token))
+                on_token(ERROR_UNAUTHENTICATED, NULL, command);
+        else if (token_verifier_start(role->token_verifier, token, on_token, command) < 0)
+                on_token(ERROR_OVERLOADED, NULL, command);
+}
+
 void command_connect(Connection *connection, uint32_t id, const Client__ConnectRequest *request) {
         _cleanup_(connect_command_freep) ConnectCommand *command = NULL;
-        TokenClaims claims;
 
-        if (!check_token(connection, id, request->token, &claims))
-                return;
-        int r = connection_set_identity(connection, &claims);
-        if (r >= 0)
-                r = connect_command_new(&command, connection, id, &claims);
+        int r = connect_command_new(&command, connection, id);
         if (r >= 0)
                 r = copy_positions(command, request);
         if (r < 0)
-                return connection_disconnect(
-                        connection, r == -EUSERS ? DISCONNECT_CONNECTION_LIMIT : DISCONNECT_SERVER_ERROR);
+                return connection_disconnect(connection, DISCONNECT_SERVER_ERROR);
         connection->state = CONNECTION_CONNECTING;
-        check_session(TAKE_PTR(command));
+        check_token(TAKE_PTR(command), request->token);
 }
 
 void command_refresh(Connection *connection, uint32_t id, const Client__RefreshRequest *request) {
         ConnectCommand *command;
-        TokenClaims claims;
 
-        if (!check_token(connection, id, request->token, &claims))
-                return;
-        if (!streq(claims.user, connection_user(connection)) ||
-                !streq(claims.session, connection_session(connection)))
-                return connection_disconnect(connection, DISCONNECT_INVALID_TOKEN);
         if (connection->connect_command)
                 return connection_reply_error(
                         connection, id, protocol_error(ERROR_RATE_LIMITED), "a refresh is under way");
-        if (connect_command_new(&command, connection, id, &claims) < 0)
+        if (connect_command_new(&command, connection, id) < 0)
                 return connection_reply_error(connection, id, protocol_error(ERROR_OVERLOADED), NULL);
         command->refresh = true;
-        check_session(command);
+        check_token(command, request->token);
 }

@@ -65,8 +65,19 @@ static void on_changed(void *userdata) {
         fixture.n_store_full_changes++;
 }
 
+/* The same for all starts, as they are on disk. */
+static void make_token_keys(Api *api) {
+        static char *private_pem, *public_pem;
+        _cleanup_(token_keys_unrefp) TokenKeys *keys = NULL;
+
+        if (!private_pem)
+                assert_int_equal(token_key_generate(&private_pem, &public_pem), 0);
+        assert_int_equal(token_signer_new(&api->token_signer, private_pem, strlen(private_pem)), 0);
+        assert_int_equal(token_keys_new(&keys, public_pem, strlen(public_pem)), 0);
+        assert_int_equal(token_verifier_new_with(&api->token_verifier, fixture.event, 16, keys), 0);
+}
+
 void fixture_start(void) {
-        static const uint8_t key[TOKEN_KEY_SIZE] = {1, 2, 3};
         Api *api = &fixture.api;
         StoreConfig store = {
                 .kind = "model",
@@ -84,7 +95,7 @@ void fixture_start(void) {
         dispatcher_set_role(fixture.dispatcher, api);
         api->dispatcher = fixture.dispatcher;
         assert_int_equal(api_init(api), 0);
-        assert_int_equal(token_key_new(&api->token_key, key, sizeof(key)), 0);
+        make_token_keys(api);
         model_use(fixture.model, "model");
         assert_int_equal(store_open(&api->store, fixture.event, &store), 0);
         const StoreRoomConfig room = {.full = "full", .recovered = "recovered", .changed = on_changed};
@@ -107,10 +118,11 @@ void fixture_stop(void) {
         intents_stop(api->intents);
         password_hasher_free(TAKE_PTR(api->hasher));
         store_room_stop(api->room);
+        token_verifier_free(TAKE_PTR(api->token_verifier));
         store_close(api->store);
         store_room_free(api->room);
         intents_free(api->intents);
-        token_key_free(api->token_key);
+        token_signer_free(api->token_signer);
         api_done(api);
         fixture.dispatcher = dispatcher_free(fixture.dispatcher);
         fixture.api = (Api){};

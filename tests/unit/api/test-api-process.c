@@ -19,6 +19,7 @@
 
 #include "rpc/rpc.h"
 #include "schema-tables.h"
+#include "service/token.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -219,8 +220,15 @@ static void make_directory(const World *world, const char *role) {
         assert_int_equal(mkdir(path, 0700), 0);
 }
 
+static void write_credential(const World *world, const char *name, const char *content) {
+        _cleanup_free_ char *path = format_string("%s/%s", world->directory, name);
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        assert_int_equal(write(fd, content, strlen(content)), strlen(content));
+}
+
 static int setup(void **state) {
-        static const char key[32] = "no key that anybody should use";
+        _cleanup_free_ char *private_pem = NULL, *public_pem = NULL;
         World *world = new0(World, 1);
 
         snprintf(world->directory, sizeof(world->directory), "/tmp/test-api-XXXXXX");
@@ -230,9 +238,9 @@ static int setup(void **state) {
         snprintf(world->api, sizeof(world->api), "%s/api/rpc.sock", world->directory);
         snprintf(world->group, sizeof(world->group), "%s/group/rpc.sock", world->directory);
         snprintf(world->http, sizeof(world->http), "%s/http.sock", world->directory);
-        _cleanup_free_ char *path = format_string("%s/token.key", world->directory);
-        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-        assert_int_equal(write(fd, key, sizeof(key)), sizeof(key));
+        assert_int_equal(token_key_generate(&private_pem, &public_pem), 0);
+        write_credential(world, TOKEN_PRIVATE_CREDENTIAL, private_pem);
+        write_credential(world, TOKEN_PUBLIC_CREDENTIAL, public_pem);
         assert_true(sd_event_new(&world->event) >= 0);
         *state = world;
         return 0;

@@ -158,8 +158,8 @@ static void test_full_disk(void **state) {
                 const Sc__TokenResponse *tokens = outcome->response;
                 assert_string_equal(tokens->refresh_token, token);
                 assert_true(tokens->refresh_expires_in > 0);
-                assert_int_equal(token_verify(fixture.api.token_key, tokens->access_token,
-                                         unix_msec() / 1000, &claims),
+                assert_int_equal(token_verify(token_verifier_keys(fixture.api.token_verifier),
+                                         tokens->access_token, unix_msec() / 1000, &claims),
                         ERROR_NONE);
                 assert_string_equal(claims.session, session);
         }

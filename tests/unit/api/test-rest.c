@@ -372,7 +372,7 @@ static void test_expired_token(void **state) {
         TokenClaims claims = {.user = "u", .session = "s", .expires_at = time(NULL) - 1};
         _cleanup_free_ char *token = NULL;
 
-        assert_int_equal(token_issue(fixture.api.token_key, &claims, &token), 0);
+        assert_int_equal(token_issue(fixture.api.token_signer, &claims, &token), 0);
         _cleanup_free_ char *authorization = format_string("Bearer %s", token);
         ASK(.verb = "GET", .path = "/v1/users/me", .authorization = authorization);
         assert_problem(401, "token_expired");

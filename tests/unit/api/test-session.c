@@ -41,8 +41,9 @@ static void test_login(void **state) {
         assert_string_equal(tokens->user->username, "ann");
         assert_int_equal(tokens->expires_in, 900);
         assert_int_equal(tokens->refresh_expires_in, 30 * 86400);
-        assert_int_equal(
-                token_verify(fixture.api.token_key, tokens->access_token, time(NULL), &claims), ERROR_NONE);
+        assert_int_equal(token_verify(token_verifier_keys(fixture.api.token_verifier), tokens->access_token,
+                                 time(NULL), &claims),
+                ERROR_NONE);
         assert_string_equal(claims.user, tokens->user->id);
         assert_string_equal(claims.session, tokens->session);
         assert_string_equal(claims.device, "phone");
