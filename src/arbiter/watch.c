@@ -30,8 +30,9 @@ typedef struct WatchedUnit {
         char *name; /* key */
         char *path;
         char *bus_name; /* NULL: none */
-        sd_bus_slot *changed, *reading, *role_health;
+        sd_bus_slot *changed, *reading, *role_changed, *role_health;
         bool again; /* it changed while a reading was under way */
+        bool health_again; /* the role said so while it was being asked */
         bool listed; /* in the last list */
         UT_hash_handle hh;
 } WatchedUnit;
@@ -41,7 +42,7 @@ struct UnitWatch {
         UnitWatchReport report;
         void *userdata;
         WatchedUnit *units;
-        sd_bus_slot *manager_signals, *owner_changed, *role_changed, *subscribe, *list;
+        sd_bus_slot *manager_signals, *owner_changed, *subscribe, *list;
         bool list_again;
         unsigned n_failures; /* lists refused in a row */
         sd_event_source *timer;
@@ -54,6 +55,7 @@ static WatchedUnit *watched_unit_free(WatchedUnit *unit) {
                 return NULL;
         sd_bus_slot_unref(unit->changed);
         sd_bus_slot_unref(unit->reading);
+        sd_bus_slot_unref(unit->role_changed);
         sd_bus_slot_unref(unit->role_health);
         free(unit->name);
         free(unit->path);
@@ -69,12 +71,16 @@ static void forget_unit(UnitWatch *watch, WatchedUnit *unit) {
         watched_unit_free(unit);
 }
 
+static int request_role_health(WatchedUnit *unit);
+
 static int on_role_health(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         WatchedUnit *unit = userdata;
         ReportedHealth reported = REPORTED_UNKNOWN;
         int healthy;
 
         unit->role_health = sd_bus_slot_unref(unit->role_health);
+        if (TAKE_GENERIC(unit->health_again, false))
+                (void) request_role_health(unit);
         if (!sd_bus_message_is_method_error(reply, NULL) &&
                 sd_bus_message_read(reply, "v", "b", &healthy) >= 0)
                 reported = healthy ? REPORTED_HEALTHY : REPORTED_UNHEALTHY;
@@ -89,8 +95,12 @@ static int on_role_health(sd_bus_message *reply, void *userdata, sd_bus_error *r
 static int request_role_health(WatchedUnit *unit) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
 
-        if (!unit->bus_name || unit->role_health)
+        if (!unit->bus_name)
                 return 0;
+        if (unit->role_health) {
+                unit->health_again = true;
+                return 0;
+        }
         int r = sd_bus_message_new_method_call(
                 unit->watch->bus, &call, unit->bus_name, BUS_ROLE_PATH, PROPERTIES_INTERFACE, "Get");
         if (r >= 0)
@@ -168,11 +178,23 @@ static int read_property(sd_bus_message *reply, const char *name, void *userdata
         return sd_bus_message_skip(reply, "v");
 }
 
+static int on_role_changed(sd_bus_message *signal, void *userdata, sd_bus_error *ret_error) {
+        (void) request_role_health(userdata);
+        return 0;
+}
+
 static void take_bus_name(WatchedUnit *unit, const UnitReading *reading) {
         if (isempty(reading->bus_name) || (unit->bus_name && streq(unit->bus_name, reading->bus_name)))
                 return;
         free(unit->bus_name);
         unit->bus_name = strdup(reading->bus_name); /* without one, the role is not asked */
+        unit->role_changed = sd_bus_slot_unref(unit->role_changed);
+        if (!unit->bus_name)
+                return;
+        int r = sd_bus_match_signal_async(unit->watch->bus, &unit->role_changed, unit->bus_name,
+                BUS_ROLE_PATH, PROPERTIES_INTERFACE, "PropertiesChanged", on_role_changed, NULL, unit);
+        if (r < 0)
+                log_warning_errno(r, "Failed to watch %s: %m", unit->bus_name);
 }
 
 static int request_reading(WatchedUnit *unit);
@@ -390,16 +412,6 @@ static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error
         return 0;
 }
 
-/* The signal names the sender's connection, not its role, so this asks all roles: they are few. */
-static int on_role_changed(sd_bus_message *signal, void *userdata, sd_bus_error *ret_error) {
-        UnitWatch *watch = userdata;
-        WatchedUnit *unit, *next;
-
-        HASH_ITER(hh, watch->units, unit, next)
-                (void) request_role_health(unit);
-        return 0;
-}
-
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         UnitWatch *watch = userdata;
 
@@ -414,14 +426,10 @@ static int add_matches(UnitWatch *watch) {
                 MANAGER_INTERFACE, NULL, on_manager_signal, NULL, watch);
         if (r < 0)
                 return r;
-        r = sd_bus_add_match_async(watch->bus, &watch->owner_changed,
+        return sd_bus_add_match_async(watch->bus, &watch->owner_changed,
                 "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" MANAGER_NAME
                 "'",
                 on_owner_changed, NULL, watch);
-        if (r < 0)
-                return r;
-        return sd_bus_match_signal_async(watch->bus, &watch->role_changed, NULL, BUS_ROLE_PATH,
-                PROPERTIES_INTERFACE, "PropertiesChanged", on_role_changed, NULL, watch);
 }
 
 int unit_watch_new(UnitWatch **ret, sd_bus *bus, UnitWatchReport report, void *userdata) {
@@ -460,7 +468,6 @@ UnitWatch *unit_watch_free(UnitWatch *watch) {
         sd_event_source_disable_unref(watch->timer);
         sd_bus_slot_unref(watch->manager_signals);
         sd_bus_slot_unref(watch->owner_changed);
-        sd_bus_slot_unref(watch->role_changed);
         sd_bus_slot_unref(watch->subscribe);
         sd_bus_slot_unref(watch->list);
         sd_bus_unref(watch->bus);

@@ -16,6 +16,14 @@ typedef struct BusRole {
         void *userdata;
 } BusRole;
 
+static int drop_directed_signals(sd_bus_message *message, void *userdata, sd_bus_error *ret_error) {
+        uint8_t type;
+
+        return sd_bus_message_get_type(message, &type) >= 0 && type == SD_BUS_MESSAGE_SIGNAL &&
+               sd_bus_message_get_destination(message) &&
+               !streq(strempty(sd_bus_message_get_sender(message)), "org.freedesktop.DBus");
+}
+
 int bus_open(sd_event *event, sd_bus **ret) {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
 
@@ -25,6 +33,9 @@ int bus_open(sd_event *event, sd_bus **ret) {
                 *ret = NULL;
                 return 0;
         }
+        r = sd_bus_add_filter(bus, NULL, drop_directed_signals, NULL);
+        if (r < 0)
+                return r;
         r = sd_bus_attach_event(bus, event, SD_EVENT_PRIORITY_NORMAL);
         if (r < 0)
                 return r;

@@ -38,7 +38,10 @@ typedef struct BusRoleHandlers {
         int (*credential)(const char *name, int fd, void *userdata);
 } BusRoleHandlers;
 
-/* The system bus attached to the loop; 0 and NULL when there is none to be had. */
+/* The system bus attached to the loop; 0 and NULL when there is none to be had. Signals that somebody directs
+ * to this connection are dropped, unless the bus itself does: any local user may send those, with any content,
+ * and sd-bus cannot tell whether their sender owns the name that a match asks for. All others the bus has
+ * compared with the matches; so a match has to name the sender. */
 int bus_open(sd_event *event, sd_bus **ret);
 
 /* Exports the objects and requests the name. `userdata` goes to the handlers. */

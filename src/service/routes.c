@@ -13,6 +13,7 @@
 struct Routes {
         sd_bus *bus;
         sd_bus_slot *changed_slot, *owner_slot, *get_slot;
+        bool again; /* they changed while they were being read */
         char *addresses[ROLE_ARBITER + 1]; /* of this host's roles */
         Route local; /* while no arbiter has spoken */
         Route *routes; /* what the arbiter says, NULL: nothing yet */
@@ -66,12 +67,16 @@ static int read_routes(sd_bus_message *message, Route **ret, size_t *ret_n) {
         return 0;
 }
 
+static int request_routes(Routes *routes);
+
 static int on_routes(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         Routes *routes = userdata;
         Route *new_routes;
         size_t n;
 
         routes->get_slot = sd_bus_slot_unref(routes->get_slot);
+        if (TAKE_GENERIC(routes->again, false) && request_routes(routes) < 0)
+                log_warning("Failed to ask the arbiter for routes again.");
         if (sd_bus_message_is_method_error(reply, NULL)) {
                 log_debug("No routes from the arbiter: %s", sd_bus_message_get_error(reply)->message);
                 return 0;
@@ -91,8 +96,12 @@ static int on_routes(sd_bus_message *reply, void *userdata, sd_bus_error *error)
         return 0;
 }
 
+/* A reading under way goes on, whatever comes meanwhile: it is made once more afterwards. */
 static int request_routes(Routes *routes) {
-        routes->get_slot = sd_bus_slot_unref(routes->get_slot);
+        if (routes->get_slot) {
+                routes->again = true;
+                return 0;
+        }
         return sd_bus_call_method_async(routes->bus, &routes->get_slot, ARBITER_NAME, ARBITER_PATH,
                 "org.freedesktop.DBus.Properties", "Get", on_routes, routes, "ss", ARBITER_INTERFACE,
                 "Routes");
@@ -115,7 +124,7 @@ static int on_hint(sd_bus_message *message, void *userdata, sd_bus_error *error)
 }
 
 static int watch_arbiter(Routes *routes) {
-        int r = sd_bus_match_signal_async(routes->bus, &routes->changed_slot, NULL, ARBITER_PATH,
+        int r = sd_bus_match_signal_async(routes->bus, &routes->changed_slot, ARBITER_NAME, ARBITER_PATH,
                 "org.freedesktop.DBus.Properties", "PropertiesChanged", on_hint, NULL, routes);
         if (r < 0)
                 return r;

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 
 #include "bus/bus.h"
 #include "log/log.h"
+#include "util/fd-util.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -33,6 +35,7 @@ typedef struct Fixture {
         sd_bus *role, *client;
         bool healthy;
         unsigned n_reloads, n_signals;
+        char credentials[64];
         sd_bus_message *reply;
 } Fixture;
 
@@ -56,8 +59,24 @@ static void reload(sd_bus_message *call, void *userdata) {
         bus_reload_done(call, 2, "first\nsecond\n");
 }
 
-static const BusRoleHandlers handlers = {
-        .role = "test", .healthy = healthy, .status = status, .statistics = statistics, .reload = reload};
+static int credential(const char *name, int fd, void *userdata) {
+        Fixture *f = userdata;
+        size_t n = strlen(f->credentials);
+        char content[8] = "";
+
+        if (streq(name, "bad"))
+                return -EINVAL;
+        assert_true(read(fd, content, sizeof(content) - 1) >= 0);
+        snprintf(f->credentials + n, sizeof(f->credentials) - n, "%s=%s ", name, content);
+        return 0;
+}
+
+static const BusRoleHandlers handlers = {.role = "test",
+        .healthy = healthy,
+        .status = status,
+        .statistics = statistics,
+        .reload = reload,
+        .credential = credential};
 
 static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         ((Fixture *) userdata)->reply = sd_bus_message_ref(reply);
@@ -218,6 +237,75 @@ static void test_reload(void **state) {
         assert_int_equal(f->n_reloads, 1);
 }
 
+static int make_file(const char *content) {
+        int fd = memfd_create("credential", MFD_CLOEXEC);
+
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, content, strlen(content)), strlen(content));
+        assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+        return fd;
+}
+
+static void test_reload_with_credentials(void **state) {
+        Fixture *f = *state;
+        const char *problems;
+        uint32_t n;
+
+        connect_both(f);
+        _cleanup_close_ int one = make_file("1"), two = make_file("2");
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = call(f, BUS_ROLE_PATH, BUS_ROLE_INTERFACE,
+                "ReloadCredentials", "a{sh}", 2, "one", one, "two", two);
+        assert_true(sd_bus_message_read(reply, "us", &n, &problems) >= 0);
+        assert_int_equal(n, 2);
+        assert_string_equal(f->credentials, "one=1 two=2 ");
+        assert_int_equal(f->n_reloads, 1);
+        /* One that is refused refuses all. */
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *refused =
+                call(f, BUS_ROLE_PATH, BUS_ROLE_INTERFACE, "ReloadCredentials", "a{sh}", 1, "bad", one);
+        assert_true(sd_bus_message_is_method_error(refused, NULL));
+        assert_int_equal(f->n_reloads, 1);
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *none =
+                call(f, BUS_ROLE_PATH, BUS_ROLE_INTERFACE, "ReloadCredentials", "a{sh}", 0);
+        assert_false(sd_bus_message_is_method_error(none, NULL));
+        assert_int_equal(f->n_reloads, 2);
+}
+
+static void send_signal(Fixture *f, const char *destination) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+
+        assert_true(
+                sd_bus_message_new_signal(f->client, &m, "/somewhere", "org.example.Some", "Thing") >= 0);
+        assert_true(!destination || sd_bus_message_set_destination(m, destination) >= 0);
+        assert_true(sd_bus_send(f->client, m, NULL) >= 0);
+}
+
+/* A match that asks for the owner of a name takes what anybody directs to us; bus_open() sees to that. */
+static void test_directed_signals(void **state) {
+        Fixture *f = *state;
+        uint64_t end = boottime_usec() + PATIENCE_USEC;
+        const char *own;
+
+        connect_both(f);
+        assert_true(sd_bus_get_unique_name(f->role, &own) >= 0);
+        assert_true(sd_bus_match_signal_async(f->role, NULL, NULL, "/somewhere", "org.example.Some", "Thing",
+                            on_signal, NULL, f) >= 0);
+        assert_true(sd_bus_match_signal_async(f->role, NULL, NAME, "/somewhere", "org.example.Some", "Thing",
+                            on_signal, NULL, f) >= 0);
+        send_signal(f, NAME);
+        send_signal(f, own);
+        /* The role's matches are in force once its next question was answered; the broadcast comes last. */
+        while (f->n_signals == 0) {
+                send_signal(f, NULL);
+                sd_bus_message_unref(call(f, BUS_ROLE_PATH, "org.freedesktop.DBus.Peer", "Ping", NULL));
+                assert_true(boottime_usec() < end);
+        }
+        unsigned n = f->n_signals;
+        send_signal(f, NAME);
+        send_signal(f, own);
+        sd_bus_message_unref(call(f, BUS_ROLE_PATH, "org.freedesktop.DBus.Peer", "Ping", NULL));
+        assert_int_equal(f->n_signals, n);
+}
+
 static void test_log_control(void **state) {
         Fixture *f = *state;
         const char *text;
@@ -268,6 +356,8 @@ int main(void) {
                 TEST(test_role),
                 TEST(test_changes),
                 TEST(test_reload),
+                TEST(test_reload_with_credentials),
+                TEST(test_directed_signals),
                 TEST(test_log_control),
                 cmocka_unit_test(test_no_bus),
         };
