@@ -60,6 +60,7 @@ struct HttpRequest {
         uint64_t waited_usec; /* for the body of the request, since then */
         bool close; /* after the response */
         bool linger;
+        bool looked; /* whether something came, when its time was over */
         bool driving; /* http_drive() is on the stack and continues by itself */
         FiberQueue waiters; /* the handler, for more of the body or for room */
         void *userdata;

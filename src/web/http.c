@@ -94,6 +94,7 @@ static void http_read_next(HttpRequest *request) {
         WebServer *server = http_server(request);
 
         request->state = HTTP_READING;
+        request->looked = false;
         request->idle_since = boottime_usec();
         http_set_timer(request, server->draining ? DRAIN_IDLE_USEC : server->limits.request_timeout_usec);
 }
@@ -407,7 +408,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
                 buffer_done(&request->body);
                 http_refuse(request, http_server(request)->draining ? SC__ERROR_CODE__ERROR_UNAVAILABLE
                                                                     : SC__ERROR_CODE__ERROR_REQUEST_TIMEOUT);
-        } else if (request->state == HTTP_READING && http_something_came(request)) {
+        } else if (request->state == HTTP_READING && !request->looked && http_something_came(request)) {
+                request->looked = true; /* half a record of TLS, which has no end, counts once */
                 http_set_timer(request, DRAIN_IDLE_USEC);
                 http_drive(request);
         } else /* idle, or it does not take the response */

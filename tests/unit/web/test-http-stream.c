@@ -12,15 +12,16 @@
 #include "util/string-util.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-#define LARGE (64ULL << 20)
+#define SLOW true
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
-#define LARGE (64ULL << 20)
+#define SLOW true
 #endif
 #endif
-#ifndef LARGE
-#define LARGE (1ULL << 30)
+#ifndef SLOW
+#define SLOW false
 #endif
+#define LARGE (SLOW || fixture_is_tls() ? 64ULL << 20 : 1ULL << 30)
 
 /* The window, one piece, and that buffers grow by doubling. */
 #define MEMORY_MAX (256U << 10)

@@ -717,8 +717,10 @@ static void test_many_connections_from_one_address(void **state) {
                 *i = client_websocket(f);
         }
         fd = client_connect(f);
-        assert_int_equal(client_response(fd, NULL, &body, false), 429);
-        assert_string_equal(body, "rate_limited");
+        if (!fixture_is_tls()) { /* there it would cost a handshake to say so */
+                assert_int_equal(client_response(fd, NULL, &body, false), 429);
+                assert_string_equal(body, "rate_limited");
+        }
         assert_true(client_closed(fd));
         close(fd);
         assert_int_equal(fixture_connections(f), 3);
@@ -741,7 +743,7 @@ static void test_many_connections(void **state) {
         fds[0] = client_connect(f);
         fds[1] = client_connect(f);
         fd = client_connect(f);
-        assert_int_equal(client_response(fd, NULL, NULL, false), 503);
+        assert_int_equal(client_response(fd, NULL, NULL, false), fixture_is_tls() ? 0 : 503);
         close(fd);
         close(fds[0]);
         close(fds[1]);
@@ -750,6 +752,8 @@ static void test_many_connections(void **state) {
 
 /* Without file descriptors connections wait in the backlog, and are taken when there are some again. */
 static void test_out_of_file_descriptors(void **state) {
+        if (fixture_is_tls()) /* its clients need descriptors in between */
+                skip();
         Fixture *f = fixture_start();
         _cleanup_close_ int fd = client_socket();
         struct rlimit limit, none;

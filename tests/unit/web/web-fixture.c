@@ -9,7 +9,9 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "certificates.h"
 #include "stream-handlers.h"
+#include "tls-pump.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
@@ -28,6 +30,7 @@ struct Fixture {
         WebServer *server;
         WebLimits limits;
         uint16_t port;
+        TlsContext *server_tls, *client_tls; /* NULL: plain */
 
         int call_fd;
         void (*call)(Fixture *fixture, void *argument);
@@ -311,8 +314,10 @@ static void *serve(void *userdata) {
         f->streams = streams_new(f->event, f);
         assert_se(web_loop_new(&f->loop, f->event) >= 0 &&
                   web_server_new(&f->server, f->loop, f->event, &f->limits, "/ws", &handlers, f) >= 0 &&
-                  web_server_listen(f->server, listen_on_loopback(&f->port)) >= 0 &&
+                  (f->server_tls ? web_server_listen_tls : web_server_listen)(
+                          f->server, listen_on_loopback(&f->port)) >= 0 &&
                   sd_event_add_io(f->event, NULL, f->call_fd, EPOLLIN, on_call, f) >= 0);
+        web_server_set_tls(f->server, f->server_tls);
         pthread_mutex_lock(&f->lock);
         f->ready = true;
         seen_change(f);
@@ -325,12 +330,32 @@ static void *serve(void *userdata) {
         return NULL;
 }
 
+static void make_contexts(Fixture *f) {
+        Certificate own = certificate_make(
+                &(CertificateWish){.name = "server", .dns = "localhost", .ip = "127.0.0.1", .ca = true});
+        const TlsConfig server = {.server = true,
+                                .certificate = own.certificate,
+                                .key = own.key,
+                                .alpn = "http/1.1"},
+                        client = {.ca = own.certificate, .peer_name = "127.0.0.1", .alpn = "http/1.1"};
+
+        assert_se(tls_context_new(&f->server_tls, &server, NULL) == 0 &&
+                  tls_context_new(&f->client_tls, &client, NULL) == 0);
+        certificate_done(&own);
+}
+
+bool fixture_is_tls(void) {
+        return getenv("STONECHAT_TEST_TLS");
+}
+
 Fixture *fixture_new(const WebLimits *limits) {
         Fixture *f = new0(Fixture, 1);
 
         pthread_mutex_init(&f->lock, NULL);
         pthread_cond_init(&f->changed, NULL);
         f->limits = *limits;
+        if (fixture_is_tls())
+                make_contexts(f);
         f->call_fd = eventfd(0, EFD_CLOEXEC);
         assert_se(f->call_fd >= 0 && pthread_create(&f->thread, NULL, serve, f) == 0);
         pthread_mutex_lock(&f->lock);
@@ -350,6 +375,8 @@ void fixture_free(Fixture *f) {
         assert_se(f->seen.n_opens ==
                   f->seen.n_closes); /* of every test: on_close came once for each on_open */
         assert_se(!f->later && !f->socket);
+        tls_context_unref(f->server_tls);
+        tls_context_unref(f->client_tls);
         close(f->call_fd);
         pthread_mutex_destroy(&f->lock);
         pthread_cond_destroy(&f->changed);
@@ -393,6 +420,17 @@ void fixture_note(Fixture *f, void (*note)(Seen *seen, void *argument), void *ar
         seen_change(f);
 }
 
+static void use_context(Fixture *f, void *argument) {
+        web_server_set_tls(f->server, f->server_tls);
+}
+
+void fixture_renew_certificate(Fixture *f) {
+        tls_context_unref(f->server_tls);
+        tls_context_unref(f->client_tls);
+        make_contexts(f);
+        fixture_call(f, use_context, NULL);
+}
+
 Streams *fixture_streams(Fixture *f) {
         return f->streams;
 }
@@ -432,8 +470,11 @@ void client_connect_socket(Fixture *f, int fd) {
 
 int client_connect(Fixture *f) {
         int fd = client_socket();
+
+        if (f->client_tls) /* so that the pump holds back what the test does not read */
+                setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){65536}, sizeof(int));
         client_connect_socket(f, fd);
-        return fd;
+        return f->client_tls ? tls_pump_start(fd, f->client_tls) : fd;
 }
 
 void client_send(int fd, const void *data, size_t size) {

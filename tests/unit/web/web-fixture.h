@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* A web server on its own thread, and blocking raw-socket clients to try it with. What the server's handlers
+/* A web server on its own thread, and blocking raw-socket clients to try it with. With STONECHAT_TEST_TLS=1 in the
+ * environment both speak TLS, and the tests, whose sockets are plain all the same, see no difference. What the server's handlers
  * do follows from the path or the message that a client sends; see web-fixture.c. */
 
 #include <stdbool.h>
@@ -38,6 +39,7 @@ typedef struct Seen {
         size_t body_size, message_size;
         bool binary;
 } Seen;
+bool fixture_is_tls(void);
 void fixture_seen(Fixture *fixture, Seen *ret);
 /* Waits (bounded) until the counter at this offset of Seen has reached n; what it is then. */
 unsigned fixture_wait(Fixture *fixture, size_t counter, unsigned n);
@@ -45,6 +47,8 @@ unsigned fixture_wait(Fixture *fixture, size_t counter, unsigned n);
 /* Runs f on the server's thread, and waits for it. */
 void fixture_call(Fixture *fixture, void (*f)(Fixture *fixture, void *argument), void *argument);
 WebServer *fixture_server(Fixture *fixture);
+/* Another certificate for the connections that come from now on, and clients that trust no other. */
+void fixture_renew_certificate(Fixture *fixture);
 /* For handlers: changes what was seen. */
 void fixture_note(Fixture *fixture, void (*note)(Seen *seen, void *argument), void *argument);
 typedef struct Streams Streams;
