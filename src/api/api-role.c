@@ -6,6 +6,7 @@
 #include "api/account/account.h"
 #include "api/health.h"
 #include "api/rest/rest.h"
+#include "service/role-web.h"
 #include "service/store-role.h"
 
 /* A store's thread that is busy with one operation for longer hangs: most take under a millisecond. */
@@ -80,13 +81,7 @@ static int listen_http(ApiRole *role) {
                 &handlers, role->rest);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up HTTP: %m");
-        int fd = role_process_take_socket(role->process, "http");
-        if (fd < 0)
-                return log_error_errno(fd, "Got no socket named http to listen on: %m");
-        r = web_server_listen(role->web, fd);
-        if (r < 0)
-                return log_error_errno(r, "Failed to listen for HTTP: %m");
-        return 0;
+        return role_web_listen(role->process, role->web, "http", "https");
 }
 
 /* A token that the others do not accept is worth nothing. */
@@ -199,6 +194,7 @@ void api_reload(void *userdata) {
 
         read_limits(role->api.conf, &limits);
         web_server_set_limits(role->web, &limits);
+        role_web_reload(role->process, role->web);
         reload_token_keys(role);
 }
 

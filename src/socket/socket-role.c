@@ -181,7 +181,7 @@ SocketRole *socket_role_free(SocketRole *role) {
         return NULL;
 }
 
-int socket_role_listen(SocketRole *role, int listen_fd) {
+int socket_role_serve(SocketRole *role) {
         static const WebHandlers handlers = {
                 .on_refused = on_refused,
                 .on_upgrade = on_upgrade,
@@ -191,17 +191,11 @@ int socket_role_listen(SocketRole *role, int listen_fd) {
                 .on_drained = on_drained,
                 .on_close = on_close,
         };
-        _cleanup_close_ int fd = listen_fd;
         WebLimits limits;
 
-        if (!role->server) {
-                web_limits(role, &limits);
-                int r = web_server_new(&role->server, role->process->web_loop, role->process->event, &limits,
-                        WEBSOCKET_PATH, &handlers, role);
-                if (r < 0)
-                        return r;
-        }
-        return web_server_listen(role->server, TAKE_FD(fd));
+        web_limits(role, &limits);
+        return web_server_new(&role->server, role->process->web_loop, role->process->event, &limits,
+                WEBSOCKET_PATH, &handlers, role);
 }
 
 bool socket_role_is_alive(const SocketRole *role) {

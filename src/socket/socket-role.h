@@ -11,8 +11,8 @@ int socket_role_new(SocketRole **ret, RoleProcess *process, TokenVerifier *verif
 SocketRole *socket_role_free(SocketRole *role);
 DEFINE_CLEANUP(SocketRole *, socket_role_free);
 
-/* Serves clients on an activated listening socket; takes the fd. */
-int socket_role_listen(SocketRole *role, int listen_fd);
+/* Makes role->server, which then is told where to listen. */
+int socket_role_serve(SocketRole *role);
 bool socket_role_is_alive(const SocketRole *role);
 void socket_role_reload(SocketRole *role);
 /* Sends all clients elsewhere; the process ends after the last. */

@@ -9,7 +9,6 @@
 static int start(RoleProcess *process, void **ret) {
         _cleanup_(socket_role_freep) SocketRole *role = NULL;
         TokenVerifier *verifier;
-        int fd, n = 0;
 
         int r = token_verifier_new(&verifier, process->event, 0);
         if (r < 0)
@@ -17,14 +16,12 @@ static int start(RoleProcess *process, void **ret) {
         r = socket_role_new(&role, process, verifier);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up: %m");
-        while ((fd = role_process_take_socket(process, "websocket")) >= 0) {
-                r = socket_role_listen(role, fd);
-                if (r < 0)
-                        return log_error_errno(r, "Failed to serve clients: %m");
-                n++;
-        }
-        if (n == 0)
-                return log_error_errno(-ENOENT, "There is no socket of the name websocket to listen on.");
+        r = socket_role_serve(role);
+        if (r < 0)
+                return log_error_errno(r, "Failed to set up the web server: %m");
+        r = role_web_listen(process, role->server, "websocket", "websocket-tls");
+        if (r < 0)
+                return r;
         *ret = TAKE_PTR(role);
         return 0;
 }
@@ -38,7 +35,10 @@ static bool alive(void *role) {
 }
 
 static void reload(void *role) {
-        socket_role_reload(role);
+        SocketRole *socket_role = role;
+
+        role_web_reload(socket_role->process, socket_role->server);
+        socket_role_reload(socket_role);
 }
 
 static void drain(void *role) {

@@ -254,6 +254,10 @@ void web_server_set_tls(WebServer *server, TlsContext *tls) {
         server->tls = tls_context_ref(tls);
 }
 
+bool web_server_has_tls(const WebServer *server) {
+        return server->tls;
+}
+
 void web_server_stop_accepting(WebServer *server) {
         Listener *listener;
 

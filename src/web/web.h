@@ -99,6 +99,7 @@ int web_server_listen(WebServer *server, int listen_fd);
 int web_server_listen_tls(WebServer *server, int listen_fd);
 /* What new TLS connections use, as a server with ALPN "http/1.1"; takes a reference of its own. */
 void web_server_set_tls(WebServer *server, TlsContext *tls);
+bool web_server_has_tls(const WebServer *server);
 /* Stops accepting, for draining; what is connected goes on. */
 void web_server_stop_accepting(WebServer *server);
 /* Stops accepting and ends the HTTP connections in good order: requests that have begun are read and answered,
