@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "bench/cpu.h"
 #include "scenario/world.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
@@ -22,6 +23,7 @@ typedef struct RoleWatch {
         uint64_t during; /* resident, KiB */
 } RoleWatch;
 
+static CpuUse cpu_before, cpu_after;
 static RoleWatch roles[MAX_ROLES];
 static unsigned n_roles;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -117,6 +119,8 @@ void roles_begin(void) {
         if (!options.slice)
                 return;
         find_roles();
+        if (cpu_read(&cpu_before, options.slice) < 0)
+                fail("%s: no processor time", options.slice);
         watching = true;
         if (pthread_create(&watcher, NULL, watch, NULL) != 0)
                 fail("no thread");
@@ -130,6 +134,28 @@ void roles_end_of_during(void) {
         look();
         pthread_mutex_unlock(&mutex);
         pthread_join(watcher, NULL);
+        (void) cpu_read(&cpu_after, options.slice);
+}
+
+static void print_cpu(const char *indent) {
+        double sum = 0;
+
+        printf("%sprocessor time meanwhile, s:", indent);
+        for (unsigned i = 0; i < cpu_after.n; i++) {
+                uint64_t before = 0;
+                for (unsigned k = 0; k < cpu_before.n; k++)
+                        if (streq(cpu_before.units[k].name, cpu_after.units[i].name))
+                                before = cpu_before.units[k].usec;
+                /* A unit that was started anew may have a new control group. */
+                double seconds =
+                        (double) (cpu_after.units[i].usec - MIN(before, cpu_after.units[i].usec)) / 1e6;
+                if (seconds < 0.01 || !startswith(cpu_after.units[i].name, "stonechat-"))
+                        continue;
+                sum += seconds;
+                printf(" %.*s %.2f,", (int) strcspn(cpu_after.units[i].name + 10, "@."),
+                        cpu_after.units[i].name + 10, seconds);
+        }
+        printf(" together %.2f\n", sum);
 }
 
 void roles_print(void) {
@@ -143,6 +169,7 @@ void roles_print(void) {
                         (double) roles[i].during / 1024, (double) after.rss / 1024,
                         (double) after.pss / 1024);
         }
+        print_cpu("  ");
 }
 
 bool roles_are_the_same(void) {
@@ -166,4 +193,5 @@ void roles_print_line(void) {
                         (double) roles[i].during / 1024,
                         (double) resident_of(role_pid(roles[i].unit)) / 1024);
         printf("\n");
+        print_cpu("    ");
 }

@@ -19,6 +19,7 @@
 Options options;
 Person people[MAX_PEOPLE];
 static unsigned n_people;
+static uint64_t begun_at; /* with the first people */
 
 void fail(const char *format, ...) {
         va_list arguments;
@@ -96,6 +97,7 @@ unsigned people_make(unsigned n) {
 
         if (n > MAX_PEOPLE - n_people)
                 fail("too many people");
+        begun_at = begun_at ?: boottime_usec();
         uuid_v7(run);
         for (unsigned i = 0; i < n; i++) {
                 Person *person = &people[n_people];
@@ -164,6 +166,7 @@ void set_up_is_done(void) {
 
         if (options.init > 0 && (host_run(forget) != 0 || host_run(reload) != 0))
                 fail("the limits of the set-up could not be taken back");
+        printf("  %u people made ready in %.0f s\n", n_people, (double) (boottime_usec() - begun_at) / 1e6);
 }
 
 /* --- the loop --- */
