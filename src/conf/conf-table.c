@@ -120,6 +120,10 @@ const ConfKey conf_keys[] = {
                 "come from the proxy's address."},
         {"Socket", "MaxConnectionsPerUser", UNSIGNED(socket_max_connections_per_user, "50", 0, 1000000),
                 RELOAD, "Most connections of one user to one instance at a time; 0: no limit."},
+        {"Socket", "MaxConversations", UNSIGNED(socket_max_conversations, "50000", 1, 10000000), RELOAD,
+                "Conversations that one connection hears. The client of a user who has more is told so, and "
+                "has to "
+                "ask for what is in the others."},
 
         {"Limits", "UserRate", UNSIGNED(limits_user_rate, "100", 0, 1000000), RELOAD,
                 "What one user may ask of an instance of a role a second, over REST or all of the user's "

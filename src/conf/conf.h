@@ -44,6 +44,7 @@ typedef struct Conf {
         uint64_t socket_pending_memory; /* bytes of connections that have not signed in, all together */
         uint64_t socket_handshake_timeout_usec, socket_ping_interval_usec, socket_pong_timeout_usec;
         uint64_t socket_max_queue; /* bytes waiting for one connection */
+        uint64_t socket_max_conversations; /* that one connection hears */
         uint64_t socket_max_connections, socket_max_connections_per_address, socket_max_connections_per_user;
         /* [Limits] */
         uint64_t limits_user_rate, limits_user_burst; /* calls a second; how many at once */

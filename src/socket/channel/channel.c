@@ -112,6 +112,7 @@ int subscription_new(Subscription **ret, Connection *connection, Channel *channe
         LIST_INSERT_HEAD(&channel->subscriptions, subscription, in_channel);
         TAILQ_INSERT_TAIL(&connection->subscriptions, subscription, in_connection);
         channel->n_subscriptions++;
+        connection->n_subscriptions++;
         connection->n_unannounced++;
         *ret = subscription;
         return 0;
@@ -123,6 +124,7 @@ Subscription *subscription_free(Subscription *subscription) {
         LIST_REMOVE(subscription, in_channel);
         TAILQ_REMOVE(&subscription->connection->subscriptions, subscription, in_connection);
         subscription->channel->n_subscriptions--;
+        subscription->connection->n_subscriptions--;
         subscription->connection->n_recoverable -= subscription->recoverable;
         subscription->connection->n_unannounced -= !subscription->announced;
         channel_free_if_unused(subscription->connection->role, subscription->channel);

@@ -65,6 +65,7 @@ struct Connection {
         uint64_t attached_serial; /* role->serial when it was first attached; 0: never */
         TAILQ_ENTRY(Connection) in_catch_up; /* of gateway/catch-up.c, with the next two */
         Fetch *fetch; /* under way for it */
+        uint32_t n_subscriptions;
         uint32_t n_unannounced; /* subscriptions that the client does not know of yet */
         uint32_t n_recoverable; /* subscriptions whose position the client may tell when it comes back */
         TimerWheelEntry deadline; /* the next of the times below */
@@ -74,6 +75,8 @@ struct Connection {
         uint16_t n_pending, n_refused; /* refused by the rate limit one after the other */
         uint8_t state, codec, catch_up, n_large;
         bool codec_known;
+        bool truncated; /* the user has more conversations than a connection hears */
+        bool truncated_told;
         bool paused; /* reads no commands until what waits was read */
         char client[UUID_TEXT_SIZE]; /* the id of this connection */
 };

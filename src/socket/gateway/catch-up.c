@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "socket/gateway/catch-up.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "schema-tables.h"
 #include "socket/gateway/page.h"
 #include "util/string-util.h"
@@ -272,10 +275,33 @@ static void fetch_some(Gateway *gateway) {
         }
 }
 
+/* Tells the client that there are conversations that it does not hear. */
+static int tell_truncated(Connection *connection) {
+        Client__Message message = CLIENT__MESSAGE__INIT;
+        Client__Push push = CLIENT__PUSH__INIT;
+        Client__Reply reply = CLIENT__REPLY__INIT;
+        ProtocolError error = PROTOCOL_ERROR_LIMIT_EXCEEDED;
+        char text[160];
+
+        connection->truncated_told = true;
+        message.data.len = (size_t) snprintf(text, sizeof(text),
+                "{\"error\":{\"code\":%" PRIu32 ",\"message\":\"%s: only %" PRIu32
+                " conversations are heard\"}}",
+                error.code, error.name, connection->n_subscriptions);
+        message.data.data = (uint8_t *) text;
+        push.what_case = CLIENT__PUSH__WHAT_MESSAGE;
+        push.message = &message;
+        reply.result_case = CLIENT__REPLY__RESULT_PUSH;
+        reply.push = &push;
+        return connection_reply(connection, &reply);
+}
+
 /* Tells the client of its other subscriptions. False: it has to read first, or was disconnected. */
 static bool announce(Connection *connection) {
         Subscription *s;
 
+        if (connection->truncated && !connection->truncated_told && tell_truncated(connection) < 0)
+                return false;
         TAILQ_FOREACH(s, &connection->subscriptions, in_connection) {
                 if (connection->n_unannounced == 0)
                         return true;

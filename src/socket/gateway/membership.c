@@ -9,6 +9,10 @@ int connection_subscribe(Connection *connection, Channel *channel, uint64_t posi
                 subscription->serial = connection->role->serial;
                 return 0;
         }
+        if (connection->n_subscriptions >= connection->role->conf->socket_max_conversations) {
+                connection->truncated = true; /* connection_catch_up() tells the client */
+                return 0;
+        }
         int r = subscription_new(&subscription, connection, channel, position);
         if (r < 0)
                 return r;

@@ -2,6 +2,7 @@
 #include "socket/gateway/push.h"
 
 #include "schema-tables.h"
+#include "socket/gateway/catch-up.h"
 #include "socket/gateway/membership.h"
 #include "util/string-util.h"
 
@@ -35,6 +36,8 @@ static void add_member(Gateway *gateway, ConnectedUser *user, const Sc__Subscrip
                 next = TAILQ_NEXT(c, in_user);
                 if (!channel || connection_subscribe(c, channel, now->last_seq) == -ENOMEM)
                         connection_disconnect(c, DISCONNECT_SERVER_ERROR);
+                else
+                        connection_catch_up(c);
         }
         channel_unpin(role, channel);
 }

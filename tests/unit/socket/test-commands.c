@@ -118,6 +118,27 @@ static void test_very_many_conversations(void **state) {
         assert_hears_nothing(a);
 }
 
+/* Beyond the limit they are not heard, and the client is told so, once. */
+static void test_too_many_conversations(void **state) {
+        _cleanup_free_ char *token = make_token("ann", "s1", 900);
+        WebSocket *a = client_open();
+
+        fake_process->conf->socket_max_conversations = 2;
+        client_say(a, "{'id':1,'connect':{'token':'%s'}}", token);
+        answer_check(true);
+        answer_attach(
+                next_request(), (FakeSubscription[]){{"c1", "e", 0}, {"c2", "e", 0}, {"c3", "e", 0}}, 3);
+        const char *reply = client_hear(a);
+        assert_non_null(strstr(reply, "\"c2\""));
+        assert_null(strstr(reply, "\"c3\""));
+        assert_hears(a, "{'push':{'message':{'data':{'error':{'code':106,'message':'limit_exceeded: only 2 "
+                        "conversations are heard'}}}}}");
+        push_membership("ann", "c4", 0, false);
+        push_message("c3", 1);
+        assert_hears_nothing(a);
+        assert_closed(a, 0);
+}
+
 /* Which must fit into a frame, as the SDKs write them. */
 static void test_size_of_positions(void **state) {
         static const char position[] =
@@ -586,6 +607,7 @@ int main(void) {
                 T(test_connect),
                 T(test_recovery),
                 T(test_very_many_conversations),
+                T(test_too_many_conversations),
                 T(test_size_of_positions),
                 T(test_connect_refused),
                 T(test_connect_fails_and_is_repeated),
