@@ -51,9 +51,16 @@ static int pack_update(GroupRole *role, const char *conversation, Sc__Update *up
         return 0;
 }
 
+/* Those with somebody who hears the conversation. */
+static size_t gateways_of(GroupRole *role, const char *conversation, void **ret) {
+        return is_personal_id(conversation)
+                       ? online_gateways_of_user(role->online, conversation + 1, ret)
+                       : online_gateways_of_conversation(role->online, conversation, ret);
+}
+
 static void push_packed(GroupRole *role, const char *conversation, const Trace *trace) {
         void *gateways[ONLINE_MAX_GATEWAYS];
-        size_t n = online_gateways_of_conversation(role->online, conversation, gateways);
+        size_t n = gateways_of(role, conversation, gateways);
 
         push_to(role, gateways, n, "deliver", trace);
         role->n_deliveries += n;
@@ -63,7 +70,7 @@ static void push_packed(GroupRole *role, const char *conversation, const Trace *
 void fanout_message(GroupRole *role, Sc__Message *message, const Trace *trace) {
         Sc__Update update = SC__UPDATE__INIT;
 
-        if (!online_is_heard(role->online, message->conversation))
+        if (!is_personal_id(message->conversation) && !online_is_heard(role->online, message->conversation))
                 return;
         update.what_case = SC__UPDATE__WHAT_MESSAGE;
         update.message = message;

@@ -6,13 +6,15 @@
 #include "util/hash.h"
 #include "util/string-util.h"
 
-/* A set of gateways, each with how often it counts. Small: a host has a handful. */
+typedef struct GatewayCount {
+        void *gateway;
+        unsigned n;
+} GatewayCount;
+
+/* A set of gateways, each with how often it counts. Small: a host has a handful, and most users are at one. */
 typedef struct Counts {
-        struct GatewayCount {
-                void *gateway;
-                unsigned n;
-        } * items;
-        unsigned n, n_allocated;
+        GatewayCount first, *others;
+        unsigned n, n_allocated; /* of the others */
 } Counts;
 
 typedef struct OnlineUser OnlineUser;
@@ -22,10 +24,9 @@ typedef struct Client {
         OnlineUser *user;
         void *gateway;
         uint64_t serial;
-        char *device, *session;
         LIST_ENTRY(Client) of_user;
         UT_hash_handle hh;
-        char id[];
+        char id[]; /* NUL, device, NUL */
 } Client;
 
 /* One user in one conversation. */
@@ -65,48 +66,52 @@ struct Online {
 
 /* --- counts --- */
 
-static struct GatewayCount *counts_find(const Counts *counts, const void *gateway) {
-        FOREACH_ARRAY(i, counts->items, counts->n)
-                if (i->gateway == gateway)
-                        return i;
+static GatewayCount *counts_at(Counts *counts, unsigned i) {
+        return i == 0 ? &counts->first : &counts->others[i - 1];
+}
+
+static GatewayCount *counts_find(const Counts *counts, const void *gateway) {
+        for (unsigned i = 0; i < counts->n; i++)
+                if (counts_at((Counts *) counts, i)->gateway == gateway)
+                        return counts_at((Counts *) counts, i);
         return NULL;
 }
 
 /* 1 if the gateway is new in the set. */
 static int counts_add(Counts *counts, void *gateway) {
-        struct GatewayCount *count = counts_find(counts, gateway);
+        GatewayCount *count = counts_find(counts, gateway);
 
         if (count) {
                 count->n++;
                 return 0;
         }
-        if (counts->n == counts->n_allocated) {
+        if (counts->n > counts->n_allocated) {
                 unsigned n = counts->n_allocated > 0 ? counts->n_allocated * 2 : 1;
-                struct GatewayCount *items = reallocarray(counts->items, n, sizeof(*items));
-                if (!items)
+                GatewayCount *others = reallocarray(counts->others, n, sizeof(*others));
+                if (!others)
                         return -ENOMEM;
-                counts->items = items;
+                counts->others = others;
                 counts->n_allocated = n;
         }
-        counts->items[counts->n++] = (struct GatewayCount){gateway, 1};
+        *counts_at(counts, counts->n++) = (GatewayCount){gateway, 1};
         return 1;
 }
 
 /* True if that was its last. */
 static bool counts_remove(Counts *counts, const void *gateway) {
-        struct GatewayCount *count = counts_find(counts, gateway);
+        GatewayCount *count = counts_find(counts, gateway);
 
         if (!count || --count->n > 0)
                 return false;
-        *count = counts->items[--counts->n];
+        *count = *counts_at(counts, --counts->n);
         return true;
 }
 
 static size_t counts_list(const Counts *counts, void **ret) {
         size_t n = MIN(counts->n, ONLINE_MAX_GATEWAYS);
 
-        for (size_t i = 0; i < n; i++)
-                ret[i] = counts->items[i].gateway;
+        for (unsigned i = 0; i < n; i++)
+                ret[i] = counts_at((Counts *) counts, i)->gateway;
         return n;
 }
 
@@ -134,16 +139,21 @@ static void channel_free_if_unused(Online *online, OnlineChannel *channel) {
         if (!LIST_EMPTY(&channel->subscriptions))
                 return;
         HASH_DEL(online->channels, channel);
-        free(channel->gateways.items);
+        free(channel->gateways.others);
         free(channel);
+}
+
+/* Takes the user's first n gateways off. */
+static void channel_remove_user(OnlineChannel *channel, OnlineUser *user, unsigned n) {
+        for (unsigned i = 0; i < n; i++)
+                counts_remove(&channel->gateways, counts_at(&user->gateways, i)->gateway);
 }
 
 static void unsubscribe(Online *online, OnlineSubscription *subscription) {
         OnlineChannel *channel = subscription->key.channel;
         OnlineUser *user = subscription->key.user;
 
-        FOREACH_ARRAY(i, user->gateways.items, user->gateways.n)
-                counts_remove(&channel->gateways, i->gateway);
+        channel_remove_user(channel, user, user->gateways.n);
         LIST_REMOVE(subscription, of_user);
         LIST_REMOVE(subscription, of_channel);
         HASH_DEL(online->subscriptions, subscription);
@@ -156,7 +166,7 @@ static void user_free(Online *online, OnlineUser *user) {
         while (!LIST_EMPTY(&user->subscriptions))
                 unsubscribe(online, LIST_FIRST(&user->subscriptions));
         HASH_DEL(online->users, user);
-        free(user->gateways.items);
+        free(user->gateways.others);
         free(user);
 }
 
@@ -193,16 +203,6 @@ static OnlineChannel *get_channel(Online *online, const char *id) {
 }
 
 /* --- clients --- */
-
-/* One that is linked nowhere (any more). */
-static Client *client_destroy(Client *client) {
-        if (!client)
-                return NULL;
-        free(client->device);
-        free(client->session);
-        return mfree(client);
-}
-DEFINE_CLEANUP(Client *, client_destroy);
 
 /* Takes one client of the user off the gateway; with its last there the conversations lose the gateway. */
 static void user_leave_gateway(OnlineUser *user, void *gateway) {
@@ -247,20 +247,20 @@ static void client_free(Online *online, Client *client) {
         counts_remove(&online->gateways, client->gateway);
         if (LIST_EMPTY(&user->clients))
                 user_free(online, user);
-        client_destroy(client);
+        free(client);
 }
 
 static Client *client_new(const OnlineClient *description) {
-        size_t size = strlen(description->id) + 1;
-        _cleanup_(client_destroyp) Client *client = calloc(1, sizeof(*client) + size);
+        const char *device = strempty(description->device);
+        size_t id_size = strlen(description->id) + 1, device_size = strlen(device) + 1;
+        Client *client = calloc(1, sizeof(*client) + id_size + device_size);
 
         if (!client)
                 return NULL;
-        memcpy(client->id, description->id, size);
+        memcpy(client->id, description->id, id_size);
+        memcpy(client->id + id_size, device, device_size);
         client->gateway = description->gateway;
-        client->device = strdup(strempty(description->device));
-        client->session = strdup(strempty(description->session));
-        return client->device && client->session ? TAKE_PTR(client) : NULL;
+        return client;
 }
 
 /* Counts the new client in; on failure nothing has changed and it is still the caller's. */
@@ -309,7 +309,7 @@ int online_attach(Online *online, const OnlineClient *description, uint64_t *ret
         client = client_new(description);
         r = client ? client_link(online, client, user) : -ENOMEM;
         if (r < 0) {
-                client_destroy(client);
+                free(client);
                 if (LIST_EMPTY(&user->clients))
                         user_free(online, user);
                 return r;
@@ -353,12 +353,11 @@ static OnlineSubscription *find_subscription(
 }
 
 /* Counts all gateways of the user in; on failure none. */
-static int channel_add_user(OnlineChannel *channel, const OnlineUser *user) {
+static int channel_add_user(OnlineChannel *channel, OnlineUser *user) {
         for (unsigned i = 0; i < user->gateways.n; i++) {
-                int r = counts_add(&channel->gateways, user->gateways.items[i].gateway);
+                int r = counts_add(&channel->gateways, counts_at(&user->gateways, i)->gateway);
                 if (r < 0) {
-                        while (i-- > 0)
-                                counts_remove(&channel->gateways, user->gateways.items[i].gateway);
+                        channel_remove_user(channel, user, i);
                         return r;
                 }
         }
@@ -378,8 +377,7 @@ static int subscription_add(Online *online, OnlineUser *user, OnlineChannel *cha
         subscription->key = (struct SubscriptionKey){user, channel};
         HASH_ADD(hh, online->subscriptions, key, sizeof(subscription->key), subscription);
         if (!HASH_WAS_ADDED(subscription)) {
-                FOREACH_ARRAY(i, user->gateways.items, user->gateways.n)
-                        counts_remove(&channel->gateways, i->gateway);
+                channel_remove_user(channel, user, user->gateways.n);
                 return -ENOMEM;
         }
         LIST_INSERT_HEAD(&user->subscriptions, subscription, of_user);
@@ -431,25 +429,36 @@ size_t online_gateways_of_user(const Online *online, const char *user_id, void *
         return user ? counts_list(&user->gateways, ret) : 0;
 }
 
+static size_t list_clients(const OnlineUser *user, OnlineClient *ret, size_t max) {
+        const Client *client;
+        size_t n = 0;
+
+        LIST_FOREACH(client, &user->clients, of_user) {
+                if (n == max)
+                        break;
+                ret[n++] = (OnlineClient){.id = client->id,
+                        .user = user->id,
+                        .device = client->id + strlen(client->id) + 1,
+                        .gateway = client->gateway};
+        }
+        return n;
+}
+
 size_t online_clients(const Online *online, const char *conversation, OnlineClient *ret, size_t max) {
         const OnlineChannel *channel = find_channel(online, conversation);
         const OnlineSubscription *subscription;
-        const Client *client;
         size_t n = 0;
 
         if (!channel)
                 return 0;
         LIST_FOREACH(subscription, &channel->subscriptions, of_channel)
-                LIST_FOREACH(client, &subscription->key.user->clients, of_user) {
-                        if (n == max)
-                                return n;
-                        ret[n++] = (OnlineClient){.id = client->id,
-                                .user = client->user->id,
-                                .device = client->device,
-                                .session = client->session,
-                                .gateway = client->gateway};
-                }
+                n += list_clients(subscription->key.user, ret + n, max - n);
         return n;
+}
+
+size_t online_clients_of_user(const Online *online, const char *user_id, OnlineClient *ret, size_t max) {
+        const OnlineUser *user = find_user(online, user_id);
+        return user ? list_clients(user, ret, max) : 0;
 }
 
 unsigned online_n_clients(const Online *online) {
@@ -482,6 +491,6 @@ Online *online_free(Online *online) {
                 return NULL;
         HASH_ITER(hh, online->clients, client, next)
                 client_free(online, client);
-        free(online->gateways.items);
+        free(online->gateways.others);
         return mfree(online);
 }

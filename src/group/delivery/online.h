@@ -6,7 +6,8 @@
  *
  * Each conversation that somebody online hears has a small list of gateways with the number of its users
  * there, so what a message costs grows with the gateways, and what an attach costs with the user's own
- * conversations; nothing is ever walked member by member.
+ * conversations; nothing is ever walked member by member. Personal conversations are not among them: the
+ * clients of their user hear them.
  *
  * A gateway is known by an opaque pointer (its RPC connection), never followed here. */
 
@@ -20,7 +21,7 @@
 typedef struct Online Online;
 
 typedef struct OnlineClient {
-        const char *id, *user, *device, *session;
+        const char *id, *user, *device;
         void *gateway;
 } OnlineClient;
 
@@ -49,9 +50,10 @@ size_t online_gateways_of_conversation(const Online *online, const char *convers
 bool online_is_heard(const Online *online, const char *conversation);
 size_t online_gateways_of_user(const Online *online, const char *user, void **ret);
 
-/* The clients that hear the conversation; answers how many were written. They live until something changes.
- */
+/* The clients that hear the conversation, or all of the user; answers how many were written. They live until
+ * something changes. */
 size_t online_clients(const Online *online, const char *conversation, OnlineClient *ret, size_t max);
+size_t online_clients_of_user(const Online *online, const char *user, OnlineClient *ret, size_t max);
 
 unsigned online_n_clients(const Online *online);
 unsigned online_n_users(const Online *online);

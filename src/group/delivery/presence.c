@@ -30,7 +30,10 @@ int handle_conversation_presence(
         clients = new0(OnlineClient, PRESENCE_MAX_CLIENTS);
         if (!clients)
                 return -ENOMEM;
-        size_t n = online_clients(role->online, conversation->id, clients, PRESENCE_MAX_CLIENTS);
+        size_t n = is_personal_id(conversation->id)
+                           ? online_clients_of_user(
+                                     role->online, conversation->id + 1, clients, PRESENCE_MAX_CLIENTS)
+                           : online_clients(role->online, conversation->id, clients, PRESENCE_MAX_CLIENTS);
         Sc__PresenceResponse__Client *items = arena_new(&call->arena, Sc__PresenceResponse__Client, n + 1);
         response->clients = arena_new(&call->arena, Sc__PresenceResponse__Client *, n + 1);
         if (!items || !response->clients)

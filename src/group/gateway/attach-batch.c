@@ -127,17 +127,11 @@ static int read_users(AttachBatch *batch) {
 /* --- subscribing --- */
 
 static int subscribe_page(AttachBatch *batch, const AttachPage *page) {
-        Online *online = batch->role->online;
-        char personal[CONVERSATION_ID_SIZE];
         int r = 0;
 
-        if (isempty(page->after)) {
-                personal_conversation_id(page->user, personal);
-                r = online_subscribe(online, page->user, personal);
-        }
         for (size_t i = 0; i < page->rows->n && r >= 0; i++)
-                r = online_subscribe(
-                        online, page->user, ((Sc__InboxEntry *) page->rows->records[i])->conversation);
+                r = online_subscribe(batch->role->online, page->user,
+                        ((Sc__InboxEntry *) page->rows->records[i])->conversation);
         return r;
 }
 

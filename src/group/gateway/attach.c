@@ -108,7 +108,6 @@ static void register_client(AttachBatch *batch, AttachClient *client) {
                         .id = request->client,
                         .user = request->user,
                         .device = request->device,
-                        .session = request->session,
                         .gateway = batch->call->origin,
                 },
                 &client->serial);
