@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "socket/channel/channel.h"
 
+#include <stdio.h>
+
 #include "util/string-util.h"
 
 Channel *channel_find(SocketRole *role, const char *conversation) {
@@ -10,6 +12,10 @@ Channel *channel_find(SocketRole *role, const char *conversation) {
         return channel;
 }
 
+static void set_epoch(Channel *channel, const char *epoch) {
+        snprintf(channel->epoch, sizeof(channel->epoch), "%s", epoch);
+}
+
 static Channel *channel_new(SocketRole *role, const char *conversation, const char *epoch) {
         size_t size = strlen(conversation) + 1;
         Channel *channel = calloc(1, sizeof(Channel) + size);
@@ -17,22 +23,15 @@ static Channel *channel_new(SocketRole *role, const char *conversation, const ch
         if (!channel)
                 return NULL;
         memcpy(channel->conversation, conversation, size);
-        channel->epoch = strdup(epoch);
-        if (!channel->epoch)
-                return mfree(channel);
+        set_epoch(channel, epoch);
         HASH_ADD_KEYPTR(hh, role->channels, channel->conversation, size - 1, channel);
-        if (!HASH_WAS_ADDED(channel)) {
-                free(channel->epoch);
-                return mfree(channel);
-        }
-        return channel;
+        return HASH_WAS_ADDED(channel) ? channel : mfree(channel);
 }
 
 static void channel_free_if_unused(SocketRole *role, Channel *channel) {
         if (channel->n_subscriptions > 0 || channel->n_pins > 0)
                 return;
         HASH_DEL(role->channels, channel);
-        free(channel->epoch);
         free(channel);
 }
 
@@ -49,20 +48,15 @@ Channel *channel_unpin(SocketRole *role, Channel *channel) {
         return NULL;
 }
 
-int channel_set_epoch(SocketRole *role, Channel *channel, const char *epoch, uint64_t top) {
-        char *copy = strdup(epoch);
+void channel_set_epoch(SocketRole *role, Channel *channel, const char *epoch, uint64_t top) {
         Subscription *next;
 
-        if (!copy)
-                return -ENOMEM;
-        free(channel->epoch);
-        channel->epoch = copy;
+        set_epoch(channel, epoch);
         channel->top = top;
         for (Subscription *s = LIST_FIRST(&channel->subscriptions); s; s = next) {
                 next = LIST_NEXT(s, in_channel);
                 (void) subscription_restart(s);
         }
-        return 0;
 }
 
 Channel *channel_open(SocketRole *role, const char *conversation, const char *epoch, uint64_t top) {
@@ -71,8 +65,8 @@ Channel *channel_open(SocketRole *role, const char *conversation, const char *ep
         if (!channel)
                 return NULL;
         channel_pin(channel);
-        if (!streq(channel->epoch, epoch) && channel_set_epoch(role, channel, epoch, top) < 0)
-                return channel_unpin(role, channel);
+        if (!streq(channel->epoch, epoch))
+                channel_set_epoch(role, channel, epoch, top);
         channel->top = MAX(channel->top, top);
         return channel;
 }

@@ -25,11 +25,11 @@ struct Subscription {
 struct Channel {
         UT_hash_handle hh;
         LIST_HEAD(, Subscription) subscriptions;
-        unsigned n_subscriptions;
-        unsigned n_pins; /* it stays meanwhile, without subscriptions too */
         uint64_t top; /* the largest seq that is known here */
+        unsigned n_subscriptions;
+        uint16_t n_pins; /* it stays meanwhile, without subscriptions too */
         bool fetching; /* a page of it is under way */
-        char *epoch;
+        char epoch[UUID_TEXT_SIZE];
         char conversation[];
 };
 
@@ -45,8 +45,8 @@ Channel *channel_open(SocketRole *role, const char *conversation, const char *ep
 Channel *channel_pin(Channel *channel);
 /* Frees it if it is not used. Answers NULL. */
 Channel *channel_unpin(SocketRole *role, Channel *channel);
-/* The conversation has another epoch: its subscriptions begin anew. The channel is pinned. -ENOMEM. */
-int channel_set_epoch(SocketRole *role, Channel *channel, const char *epoch, uint64_t top);
+/* The conversation has another epoch: its subscriptions begin anew. The channel is pinned. */
+void channel_set_epoch(SocketRole *role, Channel *channel, const char *epoch, uint64_t top);
 /* What is behind cannot be had, and is skipped. */
 void channel_skip(Channel *channel);
 /* There are messages up to this one, which nobody got. */

@@ -127,7 +127,7 @@ static void take_page(Fetch *fetch, const FetchItem *item, const Sc__RecoverResp
         if (isempty(page->epoch)) /* there is no such conversation: nobody is a member, which attaching finds */
                 return channel_skip(channel);
         if (!streq(page->epoch, channel->epoch)) {
-                (void) channel_set_epoch(role, channel, page->epoch, page->last_seq);
+                channel_set_epoch(role, channel, page->epoch, page->last_seq);
                 return;
         }
         if (channel_send_page(role, channel, item->from, page, fetch->connection) < 0)
