@@ -239,9 +239,13 @@ const char *socket_role_status(SocketRole *role) {
 
 size_t socket_role_statistics(SocketRole *role, BusStatistic *ret, size_t max) {
         const SocketStatistics *s = &role->statistics;
+        WebStatistics web;
+        web_server_get_statistics(role->server, &web);
         const BusStatistic all[] = {
                 {"connections", role->n_connections},
                 {"connections_signed_in", role->n_signed_in},
+                {"pending_bytes", web.pending},
+                {"pending_evicted", web.n_evicted},
                 {"connections_total", s->connections_total},
                 {"users", HASH_COUNT(role->users)},
                 {"conversations", HASH_COUNT(role->channels)},

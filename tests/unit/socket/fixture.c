@@ -123,6 +123,9 @@ WebServer *web_server_free(WebServer *server) {
 int web_server_listen(WebServer *server, int listen_fd) {
         return -EOPNOTSUPP;
 }
+void web_server_get_statistics(const WebServer *server, WebStatistics *ret) {
+        *ret = (WebStatistics){};
+}
 void web_server_stop_accepting(WebServer *server) {
 }
 void web_server_set_limits(WebServer *server, const WebLimits *limits) {
