@@ -40,11 +40,12 @@ struct Fiber {
         FiberState state;
         void (*main)(void *userdata);
         void (*cancelled)(int r, void *userdata);
+        bool (*may_start)(void *userdata);
         void *userdata;
         bool internal;
         bool has_trace;
         Trace trace;
-        StartItem start; /* while it is queued */
+        StartItem start; /* while it is queued, and while it runs if that is counted */
         TAILQ_ENTRY(Fiber) ready_link;
         bool ready;
         int cancellation; /* 0, or what it was cancelled with */
@@ -166,6 +167,10 @@ static Fiber *fiber_free(Fiber *fiber) {
         return mfree(fiber);
 }
 
+static StartQueue *queue_of(Fiber *fiber) {
+        return fiber->internal ? &fiber->pool->internal_queue : &fiber->pool->queue;
+}
+
 static void release_stack(Fiber *fiber) {
         FiberPool *pool = fiber->pool;
 
@@ -173,6 +178,8 @@ static void release_stack(Fiber *fiber) {
                 stack_pool_put(&pool->stacks, TAKE_PTR(fiber->stack));
         if (stack_pool_has_surplus(&pool->stacks) && pool->trim.usec == 0)
                 timer_set(pool, &pool->trim, boottime_usec() + TRIM_INTERVAL_USEC);
+        if (fiber->start.key)
+                start_queue_end(queue_of(fiber), &fiber->start);
         pool->n_running--;
         if (fiber->internal)
                 pool->n_running_internal--;
@@ -250,15 +257,21 @@ static void reserve_stack(Fiber *fiber) {
                 fiber->pool->n_running_internal++;
 }
 
+static bool item_may_start(const StartItem *item) {
+        const Fiber *fiber = CONTAINER_OF(item, Fiber, start);
+
+        return !fiber->may_start || fiber->may_start(fiber->userdata);
+}
+
 /* Stacks became free: those whose turn it is become ready. */
 static void admit_queued(FiberPool *pool) {
         for (;;) {
                 StartItem *item = NULL;
 
                 if (may_start(pool, true))
-                        item = start_queue_take(&pool->internal_queue);
+                        item = start_queue_take(&pool->internal_queue, item_may_start);
                 if (!item && may_start(pool, false))
-                        item = start_queue_take(&pool->queue);
+                        item = start_queue_take(&pool->queue, item_may_start);
                 if (!item)
                         return;
                 Fiber *fiber = CONTAINER_OF(item, Fiber, start);
@@ -290,12 +303,25 @@ static int begin(Fiber *fiber) {
         return 0;
 }
 
+static void put_back(Fiber *fiber) {
+        fiber->state = FIBER_QUEUED;
+        fiber->pool->n_running--;
+        if (fiber->internal)
+                fiber->pool->n_running_internal--;
+        start_queue_put_back(queue_of(fiber), &fiber->start);
+}
+
 static void run_ready_one(Fiber *fiber) {
         if (fiber->state == FIBER_SUSPENDED) {
                 switch_to(fiber);
                 return;
         }
         int r = fiber->cancellation;
+        /* What has begun since it was its turn may have changed that. */
+        if (r == 0 && fiber->may_start && !fiber->may_start(fiber->userdata)) {
+                put_back(fiber);
+                return;
+        }
         if (r == 0)
                 r = begin(fiber);
         if (r < 0)
@@ -336,8 +362,7 @@ static int enqueue(Fiber *fiber, const char *key) {
 
         if (pool->queue.n + pool->internal_queue.n >= pool->config.max_queued)
                 return -EBUSY;
-        return start_queue_add(fiber->internal ? &pool->internal_queue : &pool->queue, key ?: "",
-                pool->config.max_queued_per_key, &fiber->start);
+        return start_queue_add(queue_of(fiber), key ?: "", pool->config.max_queued_per_key, &fiber->start);
 }
 
 static Fiber *fiber_new(FiberPool *pool, const FiberStart *start) {
@@ -347,6 +372,7 @@ static Fiber *fiber_new(FiberPool *pool, const FiberStart *start) {
         fiber->pool = pool;
         fiber->main = start->main;
         fiber->cancelled = start->cancelled;
+        fiber->may_start = start->may_start;
         fiber->userdata = start->userdata;
         fiber->internal = start->internal;
         fiber->deadline.fiber = fiber->wait_end.fiber = fiber;
@@ -362,7 +388,9 @@ int fiber_start(FiberPool *pool, const FiberStart *start, Fiber **ret) {
         Fiber *fiber = fiber_new(pool, start);
         int r = fiber ? 0 : -ENOMEM;
 
-        if (r >= 0 && may_start(pool, fiber->internal))
+        /* Where the keys are counted all of them come by the queue. */
+        bool queued = pool->config.max_running_per_key > 0;
+        if (r >= 0 && !queued && may_start(pool, fiber->internal))
                 reserve_stack(fiber);
         else if (r >= 0)
                 r = enqueue(fiber, start->key);
@@ -389,7 +417,8 @@ int fiber_start(FiberPool *pool, const FiberStart *start, Fiber **ret) {
                 fiber_hold_resumptions();
                 switch_to(fiber);
                 fiber_release_resumptions();
-        }
+        } else if (queued)
+                fiber_pool_admit(pool);
         return 0;
 }
 
@@ -403,8 +432,7 @@ void fiber_cancel(Fiber *fiber, int r) {
         fiber->pool->n_cancelled++;
         timer_unset(fiber->pool, &fiber->deadline);
         if (fiber->state == FIBER_QUEUED) {
-                start_queue_remove(
-                        fiber->internal ? &fiber->pool->internal_queue : &fiber->pool->queue, &fiber->start);
+                start_queue_remove(queue_of(fiber), &fiber->start);
                 set_ready(fiber);
         } else if (fiber->state == FIBER_SUSPENDED && !fiber->fully)
                 set_ready(fiber);
@@ -445,8 +473,8 @@ int fiber_pool_new(FiberPool **ret, sd_event *event, const FiberPoolConfig *conf
         LIST_INIT(&pool->fibers);
         TAILQ_INIT(&pool->timers);
         stack_pool_init(&pool->stacks, stack_main);
-        start_queue_init(&pool->queue);
-        start_queue_init(&pool->internal_queue);
+        start_queue_init(&pool->queue, config->max_running_per_key);
+        start_queue_init(&pool->internal_queue, config->max_running_per_key);
         int r = sd_event_add_time(
                 event, &pool->timer_source, CLOCK_BOOTTIME, UINT64_MAX, TIMER_ACCURACY_USEC, on_timer, pool);
         if (r < 0)
@@ -457,6 +485,11 @@ int fiber_pool_new(FiberPool **ret, sd_event *event, const FiberPoolConfig *conf
         (void) sd_event_source_set_description(pool->timer_source, "fibers");
         *ret = TAKE_PTR(pool);
         return 0;
+}
+
+void fiber_pool_admit(FiberPool *pool) {
+        admit_queued(pool);
+        resume_ready();
 }
 
 void fiber_pool_cancel_all(FiberPool *pool) {

@@ -40,6 +40,7 @@ typedef struct FiberPoolConfig {
         unsigned n_internal; /* of these, so many for internal starts alone */
         unsigned max_queued; /* starts that wait for a stack, of all keys */
         unsigned max_queued_per_key;
+        unsigned max_running_per_key; /* 0: as many as there are stacks */
 } FiberPoolConfig;
 
 typedef struct FiberPoolStatistics {
@@ -55,6 +56,8 @@ int fiber_pool_new(FiberPool **ret, sd_event *event, const FiberPoolConfig *conf
 void fiber_pool_cancel_all(FiberPool *pool);
 FiberPool *fiber_pool_free(FiberPool *pool);
 DEFINE_CLEANUP(FiberPool *, fiber_pool_free);
+/* What may_start() said may have changed. */
+void fiber_pool_admit(FiberPool *pool);
 void fiber_pool_get_statistics(const FiberPool *pool, FiberPoolStatistics *ret);
 
 typedef struct FiberStart {
@@ -64,6 +67,9 @@ typedef struct FiberStart {
         void (*cancelled)(int r, void *userdata);
         void *userdata;
         const char *key; /* the queue it waits in, copied; NULL is one, too */
+        /* Asked when it is this start's turn to run; false: it waits on, and fiber_pool_admit() asks again.
+         * NULL: always. Only in a pool with max_running_per_key. */
+        bool (*may_start)(void *userdata);
         bool internal; /* may use the stacks kept for calls of other roles */
         uint64_t deadline_usec; /* on CLOCK_BOOTTIME; 0: none. Then it is cancelled with -ETIMEDOUT */
         const Trace *trace; /* what log_*() of this fiber carries; copied; NULL: none */

@@ -7,12 +7,12 @@ struct StartKey {
         UT_hash_handle hh;
         TAILQ_ENTRY(StartKey) turn;
         TAILQ_HEAD(, StartItem) items;
-        unsigned n;
+        unsigned n, n_running;
         char name[];
 };
 
-void start_queue_init(StartQueue *queue) {
-        *queue = (StartQueue){};
+void start_queue_init(StartQueue *queue, unsigned max_running_per_key) {
+        *queue = (StartQueue){.max_running_per_key = max_running_per_key};
         TAILQ_INIT(&queue->turns);
 }
 
@@ -31,7 +31,6 @@ static int find_key(StartQueue *queue, const char *name, StartKey **ret) {
                 if (!HASH_WAS_ADDED(new_key))
                         return -ENOMEM;
                 key = TAKE_PTR(new_key);
-                TAILQ_INSERT_TAIL(&queue->turns, key, turn);
         }
         *ret = key;
         return 0;
@@ -47,6 +46,8 @@ int start_queue_add(StartQueue *queue, const char *key_name, unsigned max_per_ke
                 return r;
         if (key->n >= max_per_key)
                 return -EBUSY;
+        if (key->n == 0)
+                TAILQ_INSERT_TAIL(&queue->turns, key, turn);
         TAILQ_INSERT_TAIL(&key->items, item, link);
         item->key = key;
         key->n++;
@@ -54,25 +55,70 @@ int start_queue_add(StartQueue *queue, const char *key_name, unsigned max_per_ke
         return 0;
 }
 
-void start_queue_remove(StartQueue *queue, StartItem *item) {
-        StartKey *key = TAKE_PTR(item->key);
-
-        TAILQ_REMOVE(&key->items, item, link);
-        queue->n--;
-        if (--key->n > 0)
+static void free_if_unused(StartQueue *queue, StartKey *key) {
+        if (key->n > 0 || key->n_running > 0)
                 return;
-        TAILQ_REMOVE(&queue->turns, key, turn);
         HASH_DEL(queue->keys, key);
         free(key);
 }
 
-StartItem *start_queue_take(StartQueue *queue) {
-        StartKey *key = TAILQ_FIRST(&queue->turns);
-        if (!key)
+static StartKey *unlink_item(StartQueue *queue, StartItem *item) {
+        StartKey *key = TAKE_PTR(item->key);
+
+        TAILQ_REMOVE(&key->items, item, link);
+        queue->n--;
+        if (--key->n == 0)
+                TAILQ_REMOVE(&queue->turns, key, turn);
+        return key;
+}
+
+void start_queue_remove(StartQueue *queue, StartItem *item) {
+        free_if_unused(queue, unlink_item(queue, item));
+}
+
+static StartItem *find_next(const StartQueue *queue, bool (*may)(const StartItem *item)) {
+        const StartKey *key;
+
+        TAILQ_FOREACH(key, &queue->turns, turn) {
+                StartItem *first = TAILQ_FIRST(&key->items);
+                bool enough = queue->max_running_per_key > 0 && key->n_running >= queue->max_running_per_key;
+                if (!enough && (!may || may(first)))
+                        return first;
+        }
+        return NULL;
+}
+
+StartItem *start_queue_take(StartQueue *queue, bool (*may)(const StartItem *item)) {
+        StartItem *item = find_next(queue, may);
+
+        if (!item)
                 return NULL;
-        StartItem *item = TAILQ_FIRST(&key->items);
+        StartKey *key = item->key;
         TAILQ_REMOVE(&queue->turns, key, turn);
         TAILQ_INSERT_TAIL(&queue->turns, key, turn);
-        start_queue_remove(queue, item);
+        unlink_item(queue, item);
+        if (queue->max_running_per_key > 0) {
+                key->n_running++;
+                item->key = key;
+        } else
+                free_if_unused(queue, key);
         return item;
+}
+
+void start_queue_put_back(StartQueue *queue, StartItem *item) {
+        StartKey *key = item->key;
+
+        if (key->n == 0)
+                TAILQ_INSERT_HEAD(&queue->turns, key, turn);
+        TAILQ_INSERT_HEAD(&key->items, item, link);
+        key->n_running--;
+        key->n++;
+        queue->n++;
+}
+
+void start_queue_end(StartQueue *queue, StartItem *item) {
+        StartKey *key = TAKE_PTR(item->key);
+
+        key->n_running--;
+        free_if_unused(queue, key);
 }

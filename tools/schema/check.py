@@ -133,6 +133,8 @@ def check_methods(schema, problems):
             continue
         check_scope(method, complain)
         check_callers(method, complain)
+        if method.large and method.hot:
+            complain('large: a hot method cannot wait for its turn')
         if method.verb:
             check_route(method, routes, complain)
         if method.access != 'internal':
