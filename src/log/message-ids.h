@@ -24,6 +24,11 @@
 /* What crosses between roles. */
 #define MESSAGE_ID_INTENT_PARKED "d763aa798cd9486fa405a2c1fcbc8bdb"
 
+/* The roles among each other. */
+#define MESSAGE_ID_PEER_REFUSED "5b696d97491847949c184d1d05206c6f"
+#define MESSAGE_ID_PEER_DEAD "f13fe308c73f4d5282f0a569eab3bc18"
+#define MESSAGE_ID_CALL_REFUSED "a8f63161d6c54e95a7cb46f5282c0803"
+
 /* Accounts and sessions. */
 #define MESSAGE_ID_SESSIONS_PURGED "27be3fcb0abc457e90d192338a30c2a8"
 #define MESSAGE_ID_TOKEN_KEY_CREATED "8268dac8ab2440c682f2f82ba0dfbae8"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sodium.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "log/log.h"
-#include "rpc/frame.h"
+#include "log/message-ids.h"
+#include "rpc/address.h"
 #include "rpc/stream.h"
 #include "schema-tables.h"
 #include "util/fd-util.h"
@@ -22,6 +22,7 @@ typedef struct Pending {
         uint64_t id; /* key */
         UT_hash_handle by_id; /* iterates in the order of the calls */
         TAILQ_ENTRY(Pending) others; /* in deadlines, or in failing */
+        TAILQ_ENTRY(Pending) waiting; /* in unsent, while it is not sent */
         uint64_t deadline;
         const MethodInfo *method;
         RpcReply reply;
@@ -44,16 +45,24 @@ struct RpcClient {
         unsigned n_ref; /* of the owner, and of each callback that runs */
         bool freed;
         sd_event *event;
-        char *address;
+        char *name; /* the address as text */
+        Address *address;
+        TlsContext *tls;
+        Role self;
         uint64_t default_timeout_usec;
         RpcClientHandlers handlers;
         void *userdata;
         Stream *stream; /* NULL: not connected */
+        bool connected; /* the peer has said HELLO */
+        bool setting_up; /* on_connect runs: what it calls comes first */
+        const char *complaint; /* the last one about a peer that does not connect, so that it is made once */
         sd_event_source *connect_timer;
         bool connecting; /* connect_timer is armed */
         uint64_t backoff_usec;
         Pending *pending; /* by id */
         PendingList deadlines; /* the same, earliest first */
+        PendingList
+                unsent; /* those of them that are not sent on this connection, in the order of the calls */
         PendingList failing; /* out of both, about to be failed */
         size_t kept_size;
         uint64_t last_id;
@@ -65,7 +74,9 @@ static RpcClient *client_unref(RpcClient *client) {
         if (!client || --client->n_ref > 0)
                 return NULL;
         sd_event_unref(client->event);
-        free(client->address);
+        address_free(client->address);
+        tls_context_unref(client->tls);
+        free(client->name);
         free(client);
         return NULL;
 }
@@ -157,6 +168,7 @@ static int add_pending(RpcClient *client, Pending *pending) {
         if (!pending->by_id.tbl)
                 return -ENOMEM;
         insert_deadline(client, pending);
+        TAILQ_INSERT_TAIL(&client->unsent, pending, waiting);
         client->kept_size += pending->size;
         return 0;
 }
@@ -164,6 +176,8 @@ static int add_pending(RpcClient *client, Pending *pending) {
 static void remove_pending(RpcClient *client, Pending *pending) {
         HASH_DELETE(by_id, client->pending, pending);
         TAILQ_REMOVE(&client->deadlines, pending, others);
+        if (!pending->sent)
+                TAILQ_REMOVE(&client->unsent, pending, waiting);
         client->kept_size -= pending->size;
 }
 
@@ -198,19 +212,22 @@ static void arm_deadline_timer(RpcClient *client) {
         sd_event_source_set_enabled(client->deadline_timer, SD_EVENT_ONESHOT);
 }
 
-static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
-        uint64_t now = boottime_usec();
+/* The replies may do anything, also free the client. */
+static void fail_expired(RpcClient *client, uint64_t now) {
         Pending *pending;
 
-        client->armed_deadline = USEC_INFINITY;
         while ((pending = TAILQ_FIRST(&client->deadlines)) && pending->deadline <= now)
-                if (pending->ever_sent)
-                        set_failing(client, pending, ERROR_TIMEOUT);
-                else
-                        set_failing(client, pending, ERROR_UNAVAILABLE);
-        arm_deadline_timer(client);
+                set_failing(client, pending, pending->ever_sent ? ERROR_TIMEOUT : ERROR_UNAVAILABLE);
         run_failures(client);
+}
+
+static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
+
+        client->armed_deadline = USEC_INFINITY;
+        fail_expired(client, boottime_usec());
+        if (!client->freed)
+                arm_deadline_timer(client);
         return 0;
 }
 
@@ -233,7 +250,8 @@ static void arm_reconnect(RpcClient *client) {
         uint64_t delay = client->backoff_usec;
 
         client->backoff_usec = MIN(client->backoff_usec * 2, BACKOFF_MAX_USEC);
-        arm_connect(client, delay);
+        /* A quarter more or less, so that not all peers of a role that restarts come at once. */
+        arm_connect(client, delay - delay / 4 + randombytes_uniform((uint32_t) (delay / 2)));
 }
 
 /* Sends a request with the time that is left for it. */
@@ -243,26 +261,44 @@ static int send_request(RpcClient *client, uint64_t id, const RpcMessage *messag
         Sc__Envelope envelope =
                 rpc_message_to_envelope(SC__ENVELOPE__KIND__REQUEST, id, message, &wire_trace);
         envelope.timeout_ms = MIN(left_usec / USEC_PER_MSEC + 1, UINT32_MAX);
-        return stream_send(client->stream, &envelope);
+        return stream_send(client->stream, LANE_URGENT, &envelope);
 }
 
-/* Sends everything that has not been sent on this connection, in the order of the calls. */
-static void send_waiting(RpcClient *client) {
-        Pending *pending, *next;
-        uint64_t now = boottime_usec();
+static void set_sent(RpcClient *client, Pending *pending) {
+        TAILQ_REMOVE(&client->unsent, pending, waiting);
+        pending->sent = pending->ever_sent = true;
+}
 
-        HASH_ITER(by_id, client->pending, pending, next) {
-                if (pending->sent || pending->deadline <= now)
-                        continue;
+static bool has_room(const RpcClient *client) {
+        return client->connected && stream_queued(client->stream) < RPC_SEND_WINDOW;
+}
+
+/* Sends what has not been sent on this connection, in the order of the calls, as far as there is room. What fails is
+ * told at once: its caller may have to take back what is behind it. */
+static void send_waiting(RpcClient *client) {
+        uint64_t now = boottime_usec();
+        Pending *pending;
+
+        fail_expired(client, now);
+        while (has_room(client) && (pending = TAILQ_FIRST(&client->unsent))) {
                 int r = send_request(client, pending->id, &pending->message, pending->deadline - now);
                 if (r == -ENOTCONN)
                         return; /* on_end() comes */
                 if (r < 0) {
                         set_failing(client, pending, ERROR_OVERLOADED);
-                        continue;
-                }
-                pending->sent = pending->ever_sent = true;
+                        run_failures(client);
+                } else
+                        set_sent(client, pending);
         }
+}
+
+static void on_written(void *userdata) {
+        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
+
+        if (TAILQ_EMPTY(&client->unsent))
+                return;
+        send_waiting(client);
+        run_failures(client);
 }
 
 static int on_response(RpcClient *client, const Sc__Envelope *envelope) {
@@ -285,7 +321,6 @@ static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
         RpcClient *client = userdata;
         Trace trace;
 
-        client->backoff_usec = BACKOFF_MIN_USEC;
         if (envelope->kind == SC__ENVELOPE__KIND__RESPONSE)
                 return on_response(client, envelope);
         if (envelope->kind != SC__ENVELOPE__KIND__PUSH)
@@ -297,79 +332,123 @@ static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
         return 0;
 }
 
-static void on_end(int error, void *userdata) {
+/* The connection stands. The handler may free the client. */
+static int on_hello(_unused_ const Sc__Envelope__Hello *hello, _unused_ Role role,
+        _unused_ const char **ret_text, void *userdata) {
         _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
+
+        client->connected = true;
+        client->complaint = NULL;
+        client->backoff_usec = BACKOFF_MIN_USEC;
+        if (client->handlers.on_connect) {
+                client->setting_up = true;
+                client->handlers.on_connect(client->userdata);
+                client->setting_up = false;
+        }
+        if (client->connected)
+                send_waiting(client);
+        run_failures(client);
+        return 0;
+}
+
+static bool is_refusal(int error) {
+        return error == -EPERM || error == -EPROTONOSUPPORT || error == -EPROTO || error == -EPROTOTYPE ||
+               error == -EKEYREJECTED || error == -EKEYEXPIRED;
+}
+
+static void log_end(RpcClient *client, int error, const char *text) {
+        bool again = client->complaint == text;
+
+        if (!client->connected)
+                client->complaint = text;
+        if (error == 0 || again)
+                return;
+        if (is_refusal(error))
+                log_peer((.message_id = MESSAGE_ID_PEER_REFUSED, .error_number = -error), LOG_WARNING,
+                        "Refusing the role at %s: %s.", client->name, text);
+        else if (error == -ETIMEDOUT)
+                log_peer((.message_id = MESSAGE_ID_PEER_DEAD, .error_number = -error), LOG_WARNING,
+                        "Giving up the role at %s: %s.", client->name, text);
+        else
+                log_peer((.error_number = -error), LOG_NOTICE, "Lost the connection to %s: %s.",
+                        client->name, text);
+}
+
+/* What was sent and may be sent twice waits again, in its place among the others. */
+static void unsend(RpcClient *client) {
         Pending *pending, *next;
 
-        if (error < 0)
-                log_peer((.error_number = -error), LOG_NOTICE, "Lost the connection to %s: %m",
-                        client->address);
-        client->stream = stream_free(client->stream);
-        HASH_ITER(by_id, client->pending, pending, next) {
-                if (pending->method->idempotent || !pending->sent)
-                        pending->sent = false;
-                else
+        HASH_ITER(by_id, client->pending, pending, next)
+                if (pending->sent && !pending->method->idempotent)
                         set_failing(client, pending, ERROR_UNAVAILABLE);
+        TAILQ_INIT(&client->unsent);
+        HASH_ITER(by_id, client->pending, pending, next) {
+                pending->sent = false;
+                TAILQ_INSERT_TAIL(&client->unsent, pending, waiting);
         }
+}
+
+static void on_end(int error, const char *text, void *userdata) {
+        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
+
+        log_end(client, error, text);
+        bool was_connected = TAKE_GENERIC(client->connected, false);
+        client->stream = stream_free(client->stream);
+        unsend(client);
         if (wants_connection(client))
                 arm_reconnect(client);
-        if (client->handlers.on_disconnect)
+        if (was_connected && client->handlers.on_disconnect)
                 client->handlers.on_disconnect(client->userdata);
         run_failures(client);
 }
 
 static const StreamHandlers stream_handlers = {
+        .on_hello = on_hello,
         .on_envelope = on_envelope,
+        .on_written = on_written,
         .on_end = on_end,
 };
 
 static int connect_stream(RpcClient *client) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-        strcpy(address.sun_path, client->address); /* rpc_client_new() has checked the length */
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        _cleanup_(transport_freep) Transport *transport = NULL;
+        int fd = address_connect(client->address);
         if (fd < 0)
-                return -errno;
-        /* On a local socket this is done at once, or refused: EAGAIN is a full backlog. */
-        if (connect(fd, (struct sockaddr *) &address, sizeof(address)) < 0)
-                return -errno;
-        int r = stream_new(&client->stream, client->event, fd, &stream_handlers, client);
+                return fd;
+        int r = transport_new(&transport, fd, client->tls);
+        if (r < 0) {
+                safe_close(fd);
+                return r;
+        }
+        r = stream_new(&client->stream, client->event, transport, client->self, &stream_handlers, client);
         if (r < 0)
                 return r;
-        TAKE_FD(fd);
+        TAKE_PTR(transport);
         return 0;
 }
 
 static int on_connect_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        _cleanup_(client_unrefp) RpcClient *client = client_ref(userdata);
+        RpcClient *client = userdata;
 
         client->connecting = false;
-        if (!wants_connection(client))
+        if (!wants_connection(client) || client->stream)
                 return 0;
         int r = connect_stream(client);
-        if (r < 0) {
-                log_debug_errno(r, "Failed to connect to %s, trying again: %m", client->address);
+        if (r < 0 && r != -EINPROGRESS) { /* then on_resolved() comes */
+                log_debug_errno(r, "Failed to connect to %s, trying again: %m", client->name);
                 arm_reconnect(client);
-                return 0;
         }
-        if (client->handlers.on_connect)
-                client->handlers.on_connect(client->userdata);
-        if (client->stream)
-                send_waiting(client);
-        run_failures(client);
         return 0;
+}
+
+static void on_resolved(void *userdata) {
+        arm_connect(userdata, 0);
 }
 
 /* --- the surface --- */
 
 int rpc_client_new(RpcClient **ret, sd_event *event, const RpcClientConfig *config,
         const RpcClientHandlers *handlers, void *userdata) {
-        _cleanup_(rpc_client_freep) RpcClient *client = NULL;
-
-        if (isempty(config->address) ||
-                strlen(config->address) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
-                return -EINVAL;
-        client = new0(RpcClient, 1);
+        _cleanup_(rpc_client_freep) RpcClient *client = new0(RpcClient, 1);
         if (!client)
                 return -ENOMEM;
         client->n_ref = 1;
@@ -380,12 +459,18 @@ int rpc_client_new(RpcClient **ret, sd_event *event, const RpcClientConfig *conf
         client->userdata = userdata;
         TAILQ_INIT(&client->deadlines);
         TAILQ_INIT(&client->failing);
+        TAILQ_INIT(&client->unsent);
+        client->self = config->role;
+        client->tls = tls_context_ref(config->tls);
         if (handlers)
                 client->handlers = *handlers;
-        client->address = strdup(config->address);
-        if (!client->address)
+        client->name = strdup(strempty(config->address));
+        if (!client->name)
                 return -ENOMEM;
-        int r = sd_event_add_time(event, &client->connect_timer, CLOCK_BOOTTIME, 0, TIMER_ACCURACY_USEC,
+        int r = address_new(&client->address, event, client->name, on_resolved, client);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time(event, &client->connect_timer, CLOCK_BOOTTIME, 0, TIMER_ACCURACY_USEC,
                 on_connect_timer, client);
         if (r < 0)
                 return r;
@@ -404,7 +489,9 @@ RpcClient *rpc_client_free(RpcClient *client) {
         if (!client || client->freed)
                 return NULL;
         client->freed = true;
+        client->connected = false;
         client->stream = stream_free(client->stream);
+        client->address = address_free(client->address);
         client->connect_timer = sd_event_source_disable_unref(client->connect_timer);
         client->deadline_timer = sd_event_source_disable_unref(client->deadline_timer);
         HASH_ITER(by_id, client->pending, pending, next)
@@ -414,7 +501,13 @@ RpcClient *rpc_client_free(RpcClient *client) {
 }
 
 bool rpc_client_is_connected(const RpcClient *client) {
-        return client->stream;
+        return client->connected;
+}
+
+void rpc_client_set_tls(RpcClient *client, TlsContext *tls) {
+        tls_context_ref(tls);
+        tls_context_unref(client->tls);
+        client->tls = tls;
 }
 
 int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
@@ -424,13 +517,23 @@ int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessag
         return rpc_client_start(client, method, message, reply, userdata, &id);
 }
 
+static void send_cancel(RpcClient *client, uint64_t id) {
+        Sc__Envelope envelope = SC__ENVELOPE__INIT;
+
+        envelope.kind = SC__ENVELOPE__KIND__CANCEL;
+        envelope.id = id;
+        (void) stream_send(client->stream, LANE_URGENT, &envelope);
+}
+
 void rpc_client_forget(RpcClient *client, uint64_t id) {
         Pending *pending;
 
         HASH_FIND(by_id, client->pending, &id, sizeof(id), pending);
-        if (pending)
+        if (pending) {
+                if (pending->sent && client->connected)
+                        send_cancel(client, id);
                 remove_pending(client, pending);
-        else {
+        } else {
                 TAILQ_FOREACH(pending, &client->failing, others)
                         if (pending->id == id)
                                 break;
@@ -441,15 +544,52 @@ void rpc_client_forget(RpcClient *client, uint64_t id) {
         free(pending);
 }
 
+bool rpc_client_withdraw(RpcClient *client, uint64_t id) {
+        Pending *pending;
+
+        HASH_FIND(by_id, client->pending, &id, sizeof(id), pending);
+        if (!pending || (pending->sent && !pending->method->idempotent))
+                return false;
+        if (pending->sent && client->connected)
+                send_cancel(client, id);
+        remove_pending(client, pending);
+        free(pending);
+        return true;
+}
+
+/* At once, and so before what waits? */
+static bool may_send(const RpcClient *client) {
+        return client->connected &&
+               (client->setting_up || (TAILQ_EMPTY(&client->unsent) && has_room(client)));
+}
+
+static int add_and_send(RpcClient *client, Pending *pending, const RpcMessage *message, uint64_t timeout) {
+        bool send = may_send(client);
+        RpcMessage named = *message;
+
+        int r = add_pending(client, pending);
+        if (r < 0 || !send)
+                return r;
+        named.method = pending->method->name;
+        r = send_request(client, pending->id, &named, timeout);
+        if (r == -ENOTCONN && pending->kept) /* on_end() comes, and the next connection */
+                return 0;
+        if (r < 0)
+                remove_pending(client, pending);
+        else
+                set_sent(client, pending);
+        return r;
+}
+
 int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
         void *userdata, uint64_t *ret) {
         if (client->freed)
                 return -ENOTCONN;
-        bool keep = method->idempotent || !client->stream;
+        bool keep = method->idempotent || !may_send(client);
         if (message->payload_size > RPC_MAX_PAYLOAD)
                 return -EMSGSIZE;
         if (HASH_CNT(by_id, client->pending) >= RPC_MAX_PENDING ||
-                (keep && client->kept_size + message->payload_size > RPC_MAX_QUEUE))
+                (keep && client->kept_size + message->payload_size > RPC_MAX_KEPT))
                 return -ENOBUFS;
 
         _cleanup_free_ Pending *pending = pending_new(method, message, keep);
@@ -461,19 +601,10 @@ int rpc_client_start(RpcClient *client, const MethodInfo *method, const RpcMessa
         pending->deadline = timeout < USEC_INFINITY - now ? now + timeout : USEC_INFINITY - 1;
         pending->reply = reply;
         pending->userdata = userdata;
-        int r = add_pending(client, pending);
+        int r = add_and_send(client, pending, message, timeout);
         if (r < 0)
                 return r;
-        if (client->stream) {
-                RpcMessage named = *message;
-                named.method = method->name;
-                r = send_request(client, pending->id, &named, timeout);
-                if (r < 0) {
-                        remove_pending(client, pending);
-                        return r;
-                }
-                pending->sent = pending->ever_sent = true;
-        } else
+        if (!client->stream)
                 arm_connect(client, 0);
         *ret = ++client->last_id;
         TAKE_PTR(pending);

@@ -55,6 +55,13 @@ static bool envelope_is_valid(const Sc__Envelope *envelope) {
                 return envelope->id != 0;
         case SC__ENVELOPE__KIND__PUSH:
                 return envelope->id == 0 && method_is_valid(envelope->method);
+        case SC__ENVELOPE__KIND__HELLO:
+                return envelope->id == 0 && envelope->hello;
+        case SC__ENVELOPE__KIND__PING:
+        case SC__ENVELOPE__KIND__PONG:
+                return envelope->id == 0;
+        case SC__ENVELOPE__KIND__CANCEL:
+                return envelope->id != 0;
         default:
                 return false;
         }

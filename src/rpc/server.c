@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 
 #include "log/log.h"
+#include "log/message-ids.h"
 #include "rpc/stream.h"
 #include "schema-tables.h"
 #include "util/fd-util.h"
@@ -14,18 +19,31 @@
 /* How long accepting pauses when descriptors or memory are out. */
 #define ACCEPT_PAUSE_USEC (100 * USEC_PER_MSEC)
 
+/* Clients number their requests one after the other, so the last bits spread them best. */
+#define REQUEST_BUCKETS 256U
+
 struct RpcConnection {
         unsigned n_ref; /* the server's, one for each unanswered request, and whoever calls ref */
-        Role role; /* who the peer is; ROLE_NONE: not known */
+        Role role; /* who the peer is */
+        bool identified; /* by its user: `role` is what identify() said */
+        bool congested; /* somebody was told so */
+        uid_t uid; /* (uid_t) -1: not known */
+        char peer[80]; /* who, for the journal */
         RpcServer *server; /* NULL: gone */
         Stream *stream; /* NULL: gone */
+        LIST_HEAD(, RpcRequest) requests[REQUEST_BUCKETS]; /* unanswered */
         unsigned n_pending;
+        size_t pending_size;
         LIST_ENTRY(RpcConnection) others;
 };
 
 struct RpcRequest {
+        LIST_ENTRY(RpcRequest) link; /* in its connection, while that is there */
         RpcConnection *connection;
         uint64_t id;
+        size_t size;
+        bool keeps_order;
+        void *userdata;
 };
 
 struct RpcServer {
@@ -34,6 +52,8 @@ struct RpcServer {
         void *userdata;
         int listen_fd;
         bool local; /* AF_UNIX: the peer's user is known */
+        Role self;
+        TlsContext *tls; /* NULL: plain */
         sd_event_source *listener, *pause;
         LIST_HEAD(, RpcConnection) connections;
         unsigned n_connections;
@@ -67,10 +87,13 @@ static void check_drained(RpcServer *server) {
         drained(server->drained_userdata);
 }
 
-/* Takes the connection out of its server; the server's reference goes to the caller. */
+/* Takes the connection out of its server; the server's reference goes to the caller. Its requests are in no list
+ * from now on. */
 static void connection_detach(RpcConnection *connection) {
         RpcServer *server = connection->server;
 
+        FOREACH_ARRAY(bucket, connection->requests, REQUEST_BUCKETS)
+                LIST_INIT(bucket);
         LIST_REMOVE(connection, others);
         server->n_connections--;
         server->n_pending -= connection->n_pending;
@@ -79,11 +102,11 @@ static void connection_detach(RpcConnection *connection) {
         check_drained(server);
 }
 
-/* Queues a frame; a peer that does not read, so that its queue is full, is disconnected. */
-static int connection_send(RpcConnection *connection, const Sc__Envelope *envelope) {
+/* Queues a frame. What does not fit a queue so long is lost, and so is the connection. */
+static int connection_send(RpcConnection *connection, Lane lane, const Sc__Envelope *envelope) {
         if (!connection->stream)
                 return -ENOTCONN;
-        int r = stream_send(connection->stream, envelope);
+        int r = stream_send(connection->stream, lane, envelope);
         if (r == -ENOBUFS || r == -ENOMEM)
                 stream_abort(connection->stream, r);
         return r;
@@ -96,38 +119,151 @@ static int send_failure(RpcConnection *connection, uint64_t id, Sc__ErrorCode co
         envelope.id = id;
         envelope.error = code;
         envelope.error_detail = (char *) strempty(detail);
-        return connection_send(connection, &envelope);
+        return connection_send(connection, LANE_URGENT, &envelope);
 }
 
-static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
+/* --- who the peer is --- */
+
+static int identify_by_default(const RpcIdentity *identity, Role *ret, _unused_ void *userdata) {
+        bool known = identity->certificate_name || identity->uid == 0 || identity->uid == geteuid();
+
+        *ret = ROLE_NONE;
+        return known ? 0 : -EPERM;
+}
+
+static int identify(RpcConnection *connection, const char *certificate_name) {
+        RpcServer *server = connection->server;
+        const RpcIdentity identity = {.uid = connection->uid, .certificate_name = certificate_name};
+        Role role = ROLE_NONE;
+
+        int r = (server->handlers.identify ?: identify_by_default)(&identity, &role, server->userdata);
+        if (r < 0)
+                return r;
+        connection->role = role;
+        connection->identified = role != ROLE_NONE;
+        return 0;
+}
+
+static int on_hello(const Sc__Envelope__Hello *hello, Role role, const char **ret_text, void *userdata) {
         RpcConnection *connection = userdata;
+
+        if (!connection->server->local) {
+                int r = identify(connection, transport_peer_name(stream_transport(connection->stream)));
+                if (r < 0) {
+                        *ret_text = "its certificate is no role's";
+                        return r;
+                }
+        }
+        if (connection->identified && connection->role != role) {
+                *ret_text = "it calls itself another role than its user is";
+                return -EPERM;
+        }
+        connection->role = role;
+        return 0;
+}
+
+/* --- requests --- */
+
+static void add_request(RpcConnection *connection, RpcRequest *request) {
+        LIST_INSERT_HEAD(&connection->requests[request->id % REQUEST_BUCKETS], request, link);
+        connection->n_pending++;
+        connection->server->n_pending++;
+        connection->pending_size += request->size;
+        if (connection->n_pending >= RPC_MAX_PENDING || connection->pending_size > RPC_MAX_PENDING_SIZE)
+                stream_pause_reading(connection->stream, true);
+}
+
+static int on_request(RpcConnection *connection, const Sc__Envelope *envelope) {
         RpcServer *server = connection->server;
         Trace trace;
-
-        if (envelope->kind != SC__ENVELOPE__KIND__REQUEST)
-                return -EPROTO;
-        if (connection->n_pending >= RPC_MAX_PENDING) {
-                (void) send_failure(connection, envelope->id, ERROR_OVERLOADED, "Too many requests wait");
-                return 0;
-        }
 
         RpcRequest *request = new0(RpcRequest, 1);
         if (!request)
                 return -ENOMEM;
-        *request = (RpcRequest){.connection = rpc_connection_ref(connection), .id = envelope->id};
-        connection->n_pending++;
-        server->n_pending++;
+        *request = (RpcRequest){
+                .connection = rpc_connection_ref(connection),
+                .id = envelope->id,
+                .size = envelope->payload.len,
+        };
+        add_request(connection, request);
         RpcMessage message = rpc_message_from_envelope(envelope, &trace);
         server->handlers.on_request(request, &message, server->userdata);
         return 0;
 }
 
-static void on_end(int error, void *userdata) {
+static RpcRequest *find_request(RpcConnection *connection, uint64_t id) {
+        RpcRequest *request;
+
+        LIST_FOREACH(request, &connection->requests[id % REQUEST_BUCKETS], link)
+                if (request->id == id)
+                        return request;
+        return NULL;
+}
+
+static int on_envelope(const Sc__Envelope *envelope, void *userdata) {
         RpcConnection *connection = userdata;
         RpcServer *server = connection->server;
 
-        if (error < 0)
-                log_peer((.error_number = -error), LOG_NOTICE, "Closing the connection of a role: %m");
+        if (envelope->kind == SC__ENVELOPE__KIND__REQUEST)
+                return on_request(connection, envelope);
+        if (envelope->kind != SC__ENVELOPE__KIND__CANCEL)
+                return -EPROTO;
+        RpcRequest *request = find_request(connection, envelope->id);
+        if (request && server->handlers.on_cancel) /* else it has been answered */
+                server->handlers.on_cancel(request, server->userdata);
+        return 0;
+}
+
+/* What one cancellation answers may be any of them. */
+static void cancel_requests(RpcConnection *connection) {
+        RpcServer *server = connection->server;
+        RpcRequest *request;
+
+        FOREACH_ARRAY(bucket, connection->requests, REQUEST_BUCKETS)
+                while ((request = LIST_FIRST(bucket))) {
+                        LIST_REMOVE(request, link);
+                        request->link.le_prev = NULL;
+                        if (server->handlers.on_cancel)
+                                server->handlers.on_cancel(request, server->userdata);
+                }
+}
+
+static void on_written(void *userdata) {
+        RpcConnection *connection = userdata;
+        RpcServer *server = connection->server;
+
+        if (!connection->congested || stream_queued_bulk(connection->stream) > RPC_CONGESTED)
+                return;
+        connection->congested = false;
+        if (server->handlers.on_room)
+                server->handlers.on_room(connection, server->userdata);
+}
+
+static bool is_refusal(int error) {
+        return error == -EPERM || error == -EPROTONOSUPPORT || error == -EPROTO || error == -EPROTOTYPE ||
+               error == -EKEYREJECTED || error == -EKEYEXPIRED;
+}
+
+static void log_end(const RpcConnection *connection, int error, const char *text) {
+        const char *role = role_to_string(connection->role) ?: "unknown role";
+
+        if (is_refusal(error))
+                log_peer((.message_id = MESSAGE_ID_PEER_REFUSED, .error_number = -error), LOG_WARNING,
+                        "Refusing %s (%s): %s.", connection->peer, role, text);
+        else if (error == -ETIMEDOUT)
+                log_peer((.message_id = MESSAGE_ID_PEER_DEAD, .error_number = -error), LOG_WARNING,
+                        "Giving up %s (%s): %s.", connection->peer, role, text);
+        else if (error < 0)
+                log_peer((.error_number = -error), LOG_NOTICE, "Closing the connection of %s (%s): %s.",
+                        connection->peer, role, text);
+}
+
+static void on_end(int error, const char *text, void *userdata) {
+        RpcConnection *connection = userdata;
+        RpcServer *server = connection->server;
+
+        log_end(connection, error, text);
+        cancel_requests(connection);
         connection_detach(connection);
         if (server->handlers.on_disconnect)
                 server->handlers.on_disconnect(connection, server->userdata);
@@ -135,54 +271,93 @@ static void on_end(int error, void *userdata) {
 }
 
 static const StreamHandlers stream_handlers = {
+        .on_hello = on_hello,
         .on_envelope = on_envelope,
+        .on_written = on_written,
         .on_end = on_end,
 };
 
-static int identify_by_default(const RpcIdentity *identity, Role *ret, _unused_ void *userdata) {
-        if (identity->uid != 0 && identity->uid != geteuid())
-                return -EPERM;
-        *ret = ROLE_NONE;
-        return 0;
+/* --- accepting --- */
+
+static unsigned count_of_user(const RpcServer *server, uid_t uid) {
+        const RpcConnection *connection;
+        unsigned n = 0;
+
+        LIST_FOREACH(connection, &server->connections, others)
+                n += connection->uid == uid;
+        return n;
 }
 
-static int check_peer(const RpcServer *server, int fd, Role *ret) {
+/* Who asks must have been told: on an AF_UNIX socket before the first byte. */
+static int check_local_peer(RpcConnection *connection, int fd) {
         struct ucred peer;
         socklen_t size = sizeof(peer);
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
                 return -errno;
-        int r = (server->handlers.identify ?: identify_by_default)(
-                &(RpcIdentity){.uid = peer.uid}, ret, server->userdata);
-        if (r < 0)
-                log_peer((.error_number = -r), LOG_WARNING,
-                        "Refusing a connection of user id %u, process %d: %m", peer.uid, peer.pid);
-        return r;
+        connection->uid = peer.uid;
+        snprintf(connection->peer, sizeof(connection->peer), "process %d of user id %u", peer.pid, peer.uid);
+        int r = identify(connection, NULL);
+        if (r < 0) {
+                log_peer((.message_id = MESSAGE_ID_PEER_REFUSED, .error_number = -r), LOG_WARNING,
+                        "Refusing a connection of %s: %m.", connection->peer);
+                return -EPERM;
+        }
+        if (count_of_user(connection->server, peer.uid) >= RPC_MAX_CONNECTIONS_OF_USER) {
+                log_peer((.message_id = MESSAGE_ID_PEER_REFUSED), LOG_WARNING,
+                        "Refusing a connection of %s: it has %u already.", connection->peer,
+                        RPC_MAX_CONNECTIONS_OF_USER);
+                return -EUSERS;
+        }
+        return 0;
+}
+
+static int check_remote_peer(RpcConnection *connection, int fd) {
+        static const int one = 1;
+        char host[INET6_ADDRSTRLEN] = "?";
+        struct sockaddr_storage address = {};
+        socklen_t size = sizeof(address);
+
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        if (getpeername(fd, (struct sockaddr *) &address, &size) < 0)
+                return -errno;
+        if (address.ss_family == AF_INET)
+                (void) inet_ntop(AF_INET, &((struct sockaddr_in *) &address)->sin_addr, host, sizeof(host));
+        else if (address.ss_family == AF_INET6)
+                (void) inet_ntop(
+                        AF_INET6, &((struct sockaddr_in6 *) &address)->sin6_addr, host, sizeof(host));
+        snprintf(connection->peer, sizeof(connection->peer), "host %s", host);
+        return 0;
 }
 
 static int add_connection(RpcServer *server, int fd_taken) {
         _cleanup_close_ int fd = fd_taken;
         _cleanup_free_ RpcConnection *connection = NULL;
+        _cleanup_(transport_freep) Transport *transport = NULL;
 
         if (server->n_connections >= RPC_MAX_CONNECTIONS) {
                 log_peer((), LOG_WARNING, "Refusing a connection: there are %u already.",
                         server->n_connections);
                 return -EUSERS;
         }
-        Role role = ROLE_NONE;
-        int r = server->local ? check_peer(server, fd, &role) : 0;
-        if (r < 0)
-                return r;
         connection = new0(RpcConnection, 1);
         if (!connection)
                 return -ENOMEM;
         connection->n_ref = 1;
         connection->server = server;
-        connection->role = role;
-        r = stream_new(&connection->stream, server->event, fd, &stream_handlers, connection);
+        connection->uid = (uid_t) -1;
+        int r = server->local ? check_local_peer(connection, fd) : check_remote_peer(connection, fd);
+        if (r < 0)
+                return r;
+        r = transport_new(&transport, fd, server->tls);
         if (r < 0)
                 return r;
         TAKE_FD(fd);
+        r = stream_new(
+                &connection->stream, server->event, transport, server->self, &stream_handlers, connection);
+        if (r < 0)
+                return r;
+        TAKE_PTR(transport);
         LIST_INSERT_HEAD(&server->connections, connection, others);
         server->n_connections++;
         TAKE_PTR(connection);
@@ -239,14 +414,15 @@ static int server_set_up(RpcServer *server) {
                 server->event, &server->listener, server->listen_fd, EPOLLIN, on_listener, server);
 }
 
-int rpc_server_new(
-        RpcServer **ret, sd_event *event, int listen_fd, const RpcServerHandlers *handlers, void *userdata) {
+int rpc_server_new(RpcServer **ret, sd_event *event, int listen_fd, Role self,
+        const RpcServerHandlers *handlers, void *userdata) {
         _cleanup_close_ int fd = listen_fd;
         _cleanup_(rpc_server_freep) RpcServer *server = new0(RpcServer, 1);
         if (!server)
                 return -ENOMEM;
         server->event = sd_event_ref(event);
         server->handlers = *handlers;
+        server->self = self;
         server->userdata = userdata;
         server->listen_fd = TAKE_FD(fd);
         LIST_INIT(&server->connections);
@@ -269,6 +445,7 @@ RpcServer *rpc_server_free(RpcServer *server) {
                 connection_detach(connection);
                 rpc_connection_unref(connection);
         }
+        tls_context_unref(server->tls);
         sd_event_unref(server->event);
         free(server);
         return NULL;
@@ -295,15 +472,47 @@ void rpc_server_drain(RpcServer *server, void (*drained)(void *userdata), void *
         check_drained(server);
 }
 
+void rpc_server_set_tls(RpcServer *server, TlsContext *tls) {
+        tls_context_ref(tls);
+        tls_context_unref(server->tls);
+        server->tls = tls;
+}
+
+bool rpc_connection_is_congested(RpcConnection *connection) {
+        bool congested = connection->stream && stream_queued_bulk(connection->stream) > RPC_CONGESTED;
+
+        connection->congested |= congested;
+        return congested;
+}
+
 RpcConnection *rpc_request_connection(const RpcRequest *request) {
         return request->connection;
 }
 
-static void request_free(RpcRequest *request) {
-        RpcServer *server = request->connection->server;
+void rpc_request_set_userdata(RpcRequest *request, void *userdata) {
+        request->userdata = userdata;
+}
 
-        request->connection->n_pending--;
-        rpc_connection_unref(request->connection);
+void *rpc_request_userdata(const RpcRequest *request) {
+        return request->userdata;
+}
+
+void rpc_request_keep_order(RpcRequest *request) {
+        request->keeps_order = true;
+}
+
+static void request_free(RpcRequest *request) {
+        RpcConnection *connection = request->connection;
+        RpcServer *server = connection->server;
+
+        connection->n_pending--;
+        connection->pending_size -= request->size;
+        if (server && request->link.le_prev)
+                LIST_REMOVE(request, link);
+        if (connection->stream && connection->n_pending <= RPC_MAX_PENDING / 2 &&
+                connection->pending_size <= RPC_MAX_PENDING_SIZE / 2)
+                stream_pause_reading(connection->stream, false);
+        rpc_connection_unref(connection);
         free(request);
         if (server) {
                 server->n_pending--;
@@ -317,7 +526,8 @@ void rpc_request_reply(RpcRequest *request, const void *payload, size_t size) {
         envelope.kind = SC__ENVELOPE__KIND__RESPONSE;
         envelope.id = request->id;
         envelope.payload = (ProtobufCBinaryData){size, (uint8_t *) payload};
-        if (connection_send(request->connection, &envelope) == -EMSGSIZE)
+        Lane lane = size > RPC_LARGE_ANSWER && !request->keeps_order ? LANE_BULK : LANE_URGENT;
+        if (connection_send(request->connection, lane, &envelope) == -EMSGSIZE)
                 (void) send_failure(
                         request->connection, request->id, ERROR_INTERNAL, "The response is too large");
         request_free(request);
@@ -339,5 +549,5 @@ int rpc_connection_push(RpcConnection *connection, const char *method, const Tra
         Sc__Trace wire_trace;
 
         Sc__Envelope envelope = rpc_message_to_envelope(SC__ENVELOPE__KIND__PUSH, 0, &message, &wire_trace);
-        return connection_send(connection, &envelope);
+        return connection_send(connection, LANE_URGENT, &envelope);
 }

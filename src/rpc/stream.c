@@ -1,41 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/stream.h"
 
-#include <sys/socket.h>
+#include <sys/epoll.h>
 
 #include "rpc/frame.h"
+#include "rpc/hello.h"
 #include "util/bytes.h"
-#include "util/fd-util.h"
-#include "util/string-util.h"
+#include "util/time-util.h"
 
-/* Bytes that one recv() asks for, and how often a stream calls it in one turn of the loop: the other sources
- * have to get their turns. */
+/* Bytes that one read asks for, and how often a stream reads in one turn of the loop: the other sources have to
+ * get their turns. */
 #define READ_CHUNK (64U << 10)
 #define READS_PER_TURN 4U
 /* An empty buffer that has grown beyond this is given back. */
 #define BUFFER_KEEP (256U << 10)
+/* A peer that has so much to read sees that we live, and needs no PONG. */
+#define PONG_QUEUE (64U << 10)
+/* So many ticks without a byte are the end. */
+#define DEAD_TICKS (RPC_DEAD_USEC / RPC_PING_USEC)
+
+uint64_t stream_tick_usec = RPC_PING_USEC;
 
 struct Stream {
         unsigned n_ref; /* of the owner, and of each callback that runs */
-        int fd;
+        Transport *transport;
         const StreamHandlers *handlers; /* NULL: the owner has freed the stream */
         void *userdata;
-        sd_event_source *io, *flush;
-        Buffer in, out;
-        size_t out_start; /* everything of `out` before this has been sent */
-        bool blocked; /* the kernel's buffer is full: EPOLLOUT says when to go on */
-        bool flushing; /* the flush source is armed */
+        sd_event_source *io, *turn, *tick;
+        uint32_t watched; /* what `io` waits for */
+        Buffer in;
+        Lanes out;
+        bool greeted; /* the peer's HELLO has come */
+        bool blocked; /* the kernel's buffer is full: the io source says when to go on */
+        bool turning; /* the turn source is armed */
+        bool paused; /* reads nothing for now */
         bool stopped_reading; /* reads nothing any more */
         bool ended;
         int error; /* why */
+        const char *error_text; /* likewise; NULL: by the error */
+        /* since the last tick, and how many ticks without */
+        bool received, sent;
+        unsigned silent_ticks, stuck_ticks, ungreeted_ticks;
 };
 
 static Stream *stream_unref(Stream *stream) {
         if (!stream || --stream->n_ref > 0)
                 return NULL;
         buffer_done(&stream->in);
-        buffer_done(&stream->out);
-        safe_close(stream->fd);
+        lanes_done(&stream->out);
+        transport_free(stream->transport);
         free(stream);
         return NULL;
 }
@@ -50,10 +63,34 @@ Stream *stream_free(Stream *stream) {
         if (!stream)
                 return NULL;
         stream->handlers = NULL;
+        stream->ended = true;
         stream->io = sd_event_source_disable_unref(stream->io);
-        stream->flush = sd_event_source_disable_unref(stream->flush);
-        stream->fd = safe_close(stream->fd);
+        stream->turn = sd_event_source_disable_unref(stream->turn);
+        stream->tick = sd_event_source_disable_unref(stream->tick);
+        /* The peer hears of it now, also when a callback of the stream still runs. */
+        stream->transport = transport_free(stream->transport);
         return stream_unref(stream);
+}
+
+Transport *stream_transport(Stream *stream) {
+        return stream->transport;
+}
+
+/* --- the end --- */
+
+static const char *error_text(int error) {
+        switch (error) {
+        case -EMSGSIZE:
+                return "it sent a frame that is too long";
+        case -EBADMSG:
+                return "it sent a malformed frame";
+        case -EPROTO:
+                return "it sent a frame out of place";
+        case -ENOBUFS:
+                return "more waits for it than it reads";
+        default:
+                return strerrordesc_np(-error) ?: "unknown error";
+        }
 }
 
 static void report_end(Stream *stream) {
@@ -61,92 +98,163 @@ static void report_end(Stream *stream) {
                 return;
         const StreamHandlers *handlers = TAKE_PTR(stream->handlers);
         sd_event_source_set_enabled(stream->io, SD_EVENT_OFF);
-        sd_event_source_set_enabled(stream->flush, SD_EVENT_OFF);
-        handlers->on_end(stream->error, stream->userdata);
+        sd_event_source_set_enabled(stream->turn, SD_EVENT_OFF);
+        sd_event_source_set_enabled(stream->tick, SD_EVENT_OFF);
+        handlers->on_end(stream->error, stream->error_text ?: error_text(stream->error), stream->userdata);
 }
 
-static void arm_flush(Stream *stream) {
-        if (stream->flushing)
+/* Something is to be done in this turn of the loop, after what is ready already. */
+static void arm_turn(Stream *stream) {
+        if (stream->turning)
                 return;
-        stream->flushing = true;
-        sd_event_source_set_enabled(stream->flush, SD_EVENT_ONESHOT);
-}
-
-/* A peer that ends with our data unread resets the connection. That is no error. */
-static int socket_error(int error_number) {
-        return error_number == EPIPE || error_number == ECONNRESET ? 0 : -error_number;
+        stream->turning = true;
+        sd_event_source_set_enabled(stream->turn, SD_EVENT_ONESHOT);
 }
 
 /* Fails the stream. The callback that runs, or the next one, reports it to the owner. */
-static void set_ended(Stream *stream, int error) {
+static void set_ended(Stream *stream, int error, const char *text) {
         if (stream->ended)
                 return;
         stream->ended = true;
         stream->error = error;
+        stream->error_text = text;
+}
+
+/* A peer that ends with our data unread resets the connection. That is no error. */
+static void set_ended_by_transport(Stream *stream, int error) {
+        if (error == -ECONNRESET)
+                set_ended(stream, 0, NULL);
+        else
+                set_ended(stream, error, transport_error_text(stream->transport));
 }
 
 void stream_abort(Stream *stream, int error) {
-        set_ended(stream, error);
+        set_ended(stream, error, NULL);
         sd_event_source_set_enabled(stream->io, SD_EVENT_OFF);
-        arm_flush(stream);
+        arm_turn(stream);
+}
+
+static bool reads(const Stream *stream) {
+        return !stream->stopped_reading && !stream->paused;
 }
 
 static void watch(Stream *stream) {
-        int r = sd_event_source_set_io_events(
-                stream->io, (stream->stopped_reading ? 0 : EPOLLIN) | (stream->blocked ? EPOLLOUT : 0));
-        if (r < 0)
-                set_ended(stream, r);
-}
-
-static void set_blocked(Stream *stream, bool blocked) {
-        if (stream->blocked == blocked)
+        if (stream->ended || !stream->transport)
                 return;
-        stream->blocked = blocked;
-        watch(stream);
+        uint32_t events = transport_events(stream->transport, reads(stream), stream->blocked);
+        if (events == stream->watched)
+                return;
+        int r = sd_event_source_set_io_events(stream->io, events);
+        if (r < 0)
+                set_ended(stream, r, NULL);
+        stream->watched = events;
 }
 
 void stream_stop_reading(Stream *stream) {
         stream->stopped_reading = true;
         watch(stream);
         if (stream->ended)
-                arm_flush(stream); /* to tell the owner */
+                arm_turn(stream); /* to tell the owner */
 }
 
-/* Drops what was sent: at once when it is all, else only when it is worth moving the rest. */
-static void trim_out(Stream *stream) {
-        if (stream->out_start == stream->out.size) {
-                stream->out.size = stream->out_start = 0;
-                if (stream->out.allocated > BUFFER_KEEP)
-                        buffer_done(&stream->out);
-        } else if (stream->out_start > stream->out.size / 2) {
-                buffer_consume(&stream->out, stream->out_start);
-                stream->out_start = 0;
-        }
+void stream_pause_reading(Stream *stream, bool pause) {
+        if (stream->paused == pause)
+                return;
+        stream->paused = pause;
+        stream->silent_ticks = 0;
+        watch(stream);
+        /* What was read already goes on, from the loop. */
+        if (stream->ended || !pause)
+                arm_turn(stream);
 }
+
+/* --- sending --- */
 
 static void write_out(Stream *stream) {
-        while (!stream->ended && stream->out_start < stream->out.size) {
-                ssize_t n = send(stream->fd, stream->out.data + stream->out_start,
-                        stream->out.size - stream->out_start, MSG_NOSIGNAL | MSG_DONTWAIT);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0 && errno == EAGAIN) {
-                        set_blocked(stream, true);
+        struct iovec next;
+
+        stream->blocked = false;
+        while (!stream->ended && lanes_next(&stream->out, &next)) {
+                ssize_t n = transport_writev(stream->transport, &next, 1);
+                if (n == -EAGAIN) {
+                        stream->blocked = true;
                         break;
                 }
                 if (n < 0)
-                        return set_ended(stream, socket_error(errno));
-                stream->out_start += (size_t) n;
+                        return set_ended_by_transport(stream, (int) n);
+                stream->sent = true;
+                lanes_sent(&stream->out, (size_t) n);
         }
-        if (stream->out_start == stream->out.size)
-                set_blocked(stream, false);
-        trim_out(stream);
 }
 
 void stream_flush(Stream *stream) {
         write_out(stream);
+        watch(stream);
         if (stream->ended)
-                arm_flush(stream); /* to tell the owner */
+                arm_turn(stream); /* to tell the owner */
+}
+
+int stream_send(Stream *stream, Lane lane, const Sc__Envelope *envelope) {
+        if (stream->ended)
+                return -ENOTCONN;
+        if (lanes_size(&stream->out) >= RPC_MAX_QUEUE)
+                return -ENOBUFS;
+        int r = lanes_add(&stream->out, lane, envelope);
+        if (r < 0)
+                return r;
+        if (!stream->blocked)
+                arm_turn(stream);
+        return 0;
+}
+
+size_t stream_queued(const Stream *stream) {
+        return lanes_size(&stream->out);
+}
+
+size_t stream_queued_bulk(const Stream *stream) {
+        return stream->out.bulk_size;
+}
+
+static int send_control(Stream *stream, Sc__Envelope__Kind kind) {
+        Sc__Envelope envelope = SC__ENVELOPE__INIT;
+
+        envelope.kind = kind;
+        return stream_send(stream, LANE_URGENT, &envelope);
+}
+
+/* --- receiving --- */
+
+static int take_hello(Stream *stream, const Sc__Envelope *envelope) {
+        Role role;
+
+        if (envelope->kind != SC__ENVELOPE__KIND__HELLO) {
+                stream->error_text = "its first frame is no HELLO";
+                return -EPROTO;
+        }
+        int r = hello_check(envelope->hello, &role);
+        if (r < 0) {
+                stream->error_text = "it speaks a version of the frames that we do not";
+                return r;
+        }
+        stream->greeted = true;
+        return stream->handlers->on_hello(envelope->hello, role, &stream->error_text, stream->userdata);
+}
+
+static int take_envelope(Stream *stream, const Sc__Envelope *envelope) {
+        if (!stream->greeted)
+                return take_hello(stream, envelope);
+        switch (envelope->kind) {
+        case SC__ENVELOPE__KIND__HELLO:
+                return -EPROTO;
+        case SC__ENVELOPE__KIND__PING:
+                if (lanes_size(&stream->out) < PONG_QUEUE)
+                        (void) send_control(stream, SC__ENVELOPE__KIND__PONG);
+                return 0;
+        case SC__ENVELOPE__KIND__PONG:
+                return 0;
+        default:
+                return stream->handlers->on_envelope(envelope, stream->userdata);
+        }
 }
 
 static int deliver_frame(Stream *stream, const uint8_t *data, size_t size) {
@@ -155,9 +263,7 @@ static int deliver_frame(Stream *stream, const uint8_t *data, size_t size) {
 
         arena_init(&arena, frame_arena_limit(size));
         int r = frame_unpack(&arena, data, size, &envelope);
-        if (r < 0)
-                return r;
-        return stream->handlers->on_envelope(envelope, stream->userdata);
+        return r < 0 ? r : take_envelope(stream, envelope);
 }
 
 /* Hands on every whole frame that has come in. */
@@ -166,7 +272,7 @@ static void deliver_in(Stream *stream) {
         const uint8_t *frame;
         int r = 0;
 
-        while (!stream->ended && !stream->stopped_reading && stream->handlers) {
+        while (!stream->ended && reads(stream) && stream->handlers) {
                 r = frame_find(stream->in.data + consumed, stream->in.size - consumed, &frame, &size);
                 if (r <= 0)
                         break;
@@ -176,134 +282,154 @@ static void deliver_in(Stream *stream) {
                         break;
         }
         if (r < 0)
-                set_ended(stream, r);
+                set_ended(stream, r, stream->error_text);
         buffer_consume(&stream->in, consumed);
         if (stream->in.size == 0 && stream->in.allocated > BUFFER_KEEP)
                 buffer_done(&stream->in);
 }
 
+static bool can_read(const Stream *stream) {
+        return reads(stream) && !stream->ended && stream->handlers;
+}
+
 static void read_in(Stream *stream) {
-        for (unsigned i = 0;
-                i < READS_PER_TURN && !stream->stopped_reading && !stream->ended && stream->handlers; i++) {
+        for (unsigned i = 0; i < READS_PER_TURN && can_read(stream); i++) {
                 uint8_t *p = buffer_reserve(&stream->in, READ_CHUNK);
                 if (!p)
-                        return set_ended(stream, stream->in.error);
+                        return set_ended(stream, stream->in.error, NULL);
                 size_t room = stream->in.allocated - stream->in.size;
-                ssize_t n = recv(stream->fd, p, room, MSG_DONTWAIT);
-                if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                ssize_t n = transport_read(stream->transport, p, room);
+                if (n == -EAGAIN)
                         return;
-                if (n <= 0)
-                        return set_ended(stream, n < 0 ? socket_error(errno) : 0);
+                if (n < 0)
+                        return set_ended_by_transport(stream, (int) n);
+                if (n == 0)
+                        return set_ended(stream, 0, NULL);
+                stream->received = true;
                 buffer_commit(&stream->in, (size_t) n);
                 deliver_in(stream);
                 if ((size_t) n < room)
-                        return;
+                        break;
         }
+        if (can_read(stream) && transport_has_pending(stream->transport))
+                arm_turn(stream);
+}
+
+/* --- callbacks of the loop --- */
+
+/* At the end of each: the owner may have freed the stream meanwhile. */
+static void finish_turn(Stream *stream, size_t queued_before) {
+        if (!stream->handlers)
+                return;
+        if (!stream->ended && stream->handlers->on_written && stream_queued(stream) < queued_before)
+                stream->handlers->on_written(stream->userdata);
+        if (!stream->handlers)
+                return;
+        watch(stream);
+        if (stream->ended)
+                report_end(stream);
 }
 
 static int on_io(_unused_ sd_event_source *source, _unused_ int fd, uint32_t revents, void *userdata) {
         _cleanup_(stream_unrefp) Stream *stream = stream_ref(userdata);
+        /* TLS may have to read in order to write, and the other way round. */
+        bool both = transport_is_tls(stream->transport);
+        size_t before = stream_queued(stream);
 
-        if (revents & EPOLLOUT)
+        if ((revents & EPOLLOUT) || both)
                 write_out(stream);
-        if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        if ((revents & (EPOLLIN | EPOLLHUP | EPOLLERR)) || both)
                 read_in(stream);
-        if (stream->stopped_reading && (revents & (EPOLLHUP | EPOLLERR)))
-                set_ended(stream, 0);
-        if (stream->ended)
-                report_end(stream);
+        if (!reads(stream) && (revents & (EPOLLHUP | EPOLLERR)))
+                set_ended(stream, 0, NULL);
+        finish_turn(stream, before);
         return 0;
 }
 
-static int on_flush(_unused_ sd_event_source *source, void *userdata) {
+static int on_turn(_unused_ sd_event_source *source, void *userdata) {
         _cleanup_(stream_unrefp) Stream *stream = stream_ref(userdata);
+        size_t before = stream_queued(stream);
 
-        stream->flushing = false;
+        stream->turning = false;
         if (!stream->blocked)
                 write_out(stream);
+        if (reads(stream) && stream->in.size > 0)
+                deliver_in(stream);
+        if (can_read(stream) && transport_has_pending(stream->transport))
+                read_in(stream);
+        finish_turn(stream, before);
+        return 0;
+}
+
+static void check_life(Stream *stream) {
+        stream->silent_ticks = stream->received || !reads(stream) ? 0 : stream->silent_ticks + 1;
+        stream->stuck_ticks = stream->sent || stream_queued(stream) == 0 ? 0 : stream->stuck_ticks + 1;
+        stream->ungreeted_ticks += !stream->greeted;
+        stream->received = stream->sent = false;
+        if (stream->ungreeted_ticks >= DEAD_TICKS)
+                set_ended(stream, -ETIMEDOUT, "it has not said who it is in time");
+        else if (stream->silent_ticks >= DEAD_TICKS)
+                set_ended(stream, -ETIMEDOUT, "nothing has come from it for too long");
+        else if (stream->stuck_ticks >= DEAD_TICKS)
+                set_ended(stream, -ETIMEDOUT, "it has read nothing for too long");
+}
+
+/* A peer that we do not listen to is kept alive by our pings. */
+static int on_tick(sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        _cleanup_(stream_unrefp) Stream *stream = stream_ref(userdata);
+        bool heard = stream->received;
+
+        check_life(stream);
+        if (!stream->ended && stream->greeted && !heard)
+                (void) send_control(stream, SC__ENVELOPE__KIND__PING);
+        if (!stream->ended) {
+                int r = sd_event_source_set_time_relative(source, stream_tick_usec);
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+                if (r < 0)
+                        set_ended(stream, r, NULL);
+        }
         if (stream->ended)
                 report_end(stream);
         return 0;
 }
 
-int stream_new(Stream **ret, sd_event *event, int fd, const StreamHandlers *handlers, void *userdata) {
-        _cleanup_(stream_freep) Stream *stream = new0(Stream, 1);
-        if (!stream)
-                return -ENOMEM;
-        stream->n_ref = 1;
-        stream->fd = -EBADF;
-        stream->handlers = handlers;
-        stream->userdata = userdata;
+static int add_sources(Stream *stream, sd_event *event, int fd) {
         int r = sd_event_add_io(event, &stream->io, fd, EPOLLIN, on_io, stream);
         if (r < 0)
                 return r;
+        stream->watched = EPOLLIN;
         /* At the same priority as everything else: sources that are ready already get their turn first and
          * add to the batch, later ones come after it, so that it never starves. */
-        r = sd_event_add_defer(event, &stream->flush, on_flush, stream);
+        r = sd_event_add_defer(event, &stream->turn, on_turn, stream);
         if (r < 0)
                 return r;
-        r = sd_event_source_set_enabled(stream->flush, SD_EVENT_OFF);
+        r = sd_event_source_set_enabled(stream->turn, SD_EVENT_OFF);
         if (r < 0)
                 return r;
-        stream->fd = fd;
+        return sd_event_add_time_relative(event, &stream->tick, CLOCK_BOOTTIME, stream_tick_usec,
+                stream_tick_usec / 20, on_tick, stream);
+}
+
+int stream_new(Stream **ret, sd_event *event, Transport *transport, Role self,
+        const StreamHandlers *handlers, void *userdata) {
+        _cleanup_(stream_freep) Stream *stream = new0(Stream, 1);
+        Sc__Envelope__Hello hello;
+
+        if (!stream)
+                return -ENOMEM;
+        stream->n_ref = 1;
+        stream->handlers = handlers;
+        stream->userdata = userdata;
+        lanes_init(&stream->out);
+        int r = add_sources(stream, event, transport_fd(transport));
+        if (r < 0)
+                return r;
+        const Sc__Envelope envelope = hello_make(self, &hello);
+        r = stream_send(stream, LANE_URGENT, &envelope);
+        if (r < 0)
+                return r;
+        stream->transport = transport;
         *ret = TAKE_PTR(stream);
         return 0;
-}
-
-int stream_send(Stream *stream, const Sc__Envelope *envelope) {
-        if (stream->ended)
-                return -ENOTCONN;
-        if (stream->out.size - stream->out_start >= RPC_MAX_QUEUE)
-                return -ENOBUFS;
-        int r = frame_append(&stream->out, envelope);
-        if (r < 0) {
-                stream->out.error = 0; /* nothing was appended: the queue is as good as before */
-                return r;
-        }
-        if (!stream->blocked)
-                arm_flush(stream);
-        return 0;
-}
-
-RpcMessage rpc_message_from_envelope(const Sc__Envelope *envelope, Trace *trace) {
-        RpcMessage message = {
-                .method = envelope->method,
-                .caller = envelope->caller,
-                .intent = envelope->intent,
-                .timeout_usec = envelope->timeout_ms * 1000ULL,
-                .order = envelope->order,
-                .payload = envelope->payload.data,
-                .payload_size = envelope->payload.len,
-        };
-
-        if (envelope->trace) {
-                memcpy(trace->id, envelope->trace->id.data, sizeof(trace->id));
-                trace->parent = envelope->trace->parent;
-                trace->sampled = envelope->trace->sampled;
-                message.trace = trace;
-        }
-        return message;
-}
-
-Sc__Envelope rpc_message_to_envelope(
-        Sc__Envelope__Kind kind, uint64_t id, const RpcMessage *message, Sc__Trace *wire_trace) {
-        Sc__Envelope envelope = SC__ENVELOPE__INIT;
-
-        envelope.kind = kind;
-        envelope.id = id;
-        if (message->method)
-                envelope.method = (char *) message->method;
-        envelope.caller = (Sc__Caller *) message->caller;
-        envelope.intent = (Sc__Envelope__Delivery *) message->intent;
-        envelope.order = message->order;
-        envelope.payload = (ProtobufCBinaryData){message->payload_size, (uint8_t *) message->payload};
-        if (message->trace) {
-                *wire_trace = (Sc__Trace) SC__TRACE__INIT;
-                wire_trace->id =
-                        (ProtobufCBinaryData){sizeof(message->trace->id), (uint8_t *) message->trace->id};
-                wire_trace->parent = message->trace->parent;
-                wire_trace->sampled = message->trace->sampled;
-                envelope.trace = wire_trace;
-        }
-        return envelope;
 }

@@ -6,6 +6,7 @@
 #include "schema-tables.h"
 #include "service/charge.h"
 #include "service/runs.h"
+#include "util/time-util.h"
 
 #define CALL_DETAIL_SIZE 256
 
@@ -137,7 +138,16 @@ void call_end(Call *call, int r, const ProtobufCMessage *response) {
                 call_fail_errno(call, r, "finish");
 }
 
+int call_check_wanted(const Call *call) {
+        if (call->abandoned)
+                return -ECANCELED;
+        return call->deadline_usec > 0 && boottime_usec() >= call->deadline_usec ? -ETIMEDOUT : 0;
+}
+
 void call_cancel(Call *call) {
         if (call->cancel)
                 call->cancel(call, -ECANCELED);
+        else if (call->order == 0)
+                /* One of a run goes on: it may be sent again, and dropping it would break its run. */
+                call->abandoned = true;
 }

@@ -66,8 +66,9 @@ struct Call {
 
         /* Of the dispatcher. */
         struct Runs *runs; /* with an order: where its failure is remembered; NULL: not served here */
-        LIST_ENTRY(Call) underway; /* while it runs on a fiber, waits for one, or waits for another role */
-        void (*cancel)(Call *call, int r); /* set meanwhile */
+        TAILQ_ENTRY(Call) forwarded; /* while it waits for another role */
+        void (*cancel)(Call *call, int r); /* while it runs on a fiber, waits for one, or for another role */
+        bool abandoned; /* was cancelled while there was nothing to cancel: see call_check_wanted() */
         int (*handler)(Call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
         struct RpcClient *peer; /* that it was sent to */
         uint64_t peer_request; /* as which it was sent */
@@ -102,6 +103,10 @@ int call_ask(Call *call, const MethodInfo *method, const ProtobufCMessage *reque
 /* All of them free the call. */
 void call_return(Call *call, const ProtobufCMessage *response);
 void call_fail(Call *call, Sc__ErrorCode code, const char *format, ...) _printf_(3, 4);
+/* Does anybody wait for the answer still? 0, or -ETIMEDOUT or -ECANCELED for call_fail_errno(): its deadline has
+ * passed, or the caller has gone. A hot handler asks before it begins what has waited in a queue, and answers so
+ * instead. */
+int call_check_wanted(const Call *call);
 /* From a negative errno of our own layers, logged with the trace when it is not the peer's doing. */
 void call_fail_errno(Call *call, int r, const char *what);
 
@@ -118,6 +123,6 @@ Sc__ErrorCode call_check_order(const Call *call);
 Sc__ErrorCode call_code_of_errno(int r);
 
 /* The caller has gone, or wants no answer: cancels the fiber that runs the call, or forgets the request that
- * another role was sent. done() is called all the same, perhaps at once. Nothing for hot methods of our own.
- */
+ * another role was sent and tells that role. done() is called all the same, perhaps at once. Of a hot method of our
+ * own it is only noted, for call_check_wanted(), unless it has an order. */
 void call_cancel(Call *call);

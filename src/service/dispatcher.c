@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/dispatcher.h"
 
+#include "log/message-ids.h"
 #include "proto/json.h"
 #include "schema-tables.h"
 #include "service/peers.h"
@@ -22,7 +23,16 @@ static const FiberPoolConfig fiber_config = {
         .max_queued_per_key = 256,
 };
 
-typedef LIST_HEAD(CallList, Call) CallList;
+/* Large answers are what a link and memory can be filled with, so of each user few are made at a time, and no more
+ * for a link that has much to carry; the others wait, and the users take turns. */
+static const FiberPoolConfig large_config = {
+        .max_fibers = 32,
+        .max_queued = 8192,
+        .max_queued_per_key = 256,
+        .max_running_per_key = 2,
+};
+
+typedef TAILQ_HEAD(CallList, Call) CallList;
 
 struct Dispatcher {
         sd_event *event;
@@ -31,14 +41,18 @@ struct Dispatcher {
         void *role;
         uint64_t timeout_usec;
         FiberPool *fibers;
-        CallList underway; /* those that can be cancelled */
+        FiberPool *large; /* for methods that are */
+        CallList forwarded; /* to other roles, in the order of the calls */
         Runs runs; /* of the calls of our own methods */
         Peers peers;
         RpcServer *server;
         int (*identify)(const RpcIdentity *identity, Role *ret, void *userdata);
         void (*peer_gone)(RpcConnection *peer, void *role);
         bool stopped;
+        uint64_t n_refused, n_dropped;
 };
+
+static void reroute(void *userdata);
 
 int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const MethodBinding *bindings,
         uint64_t timeout_usec) {
@@ -51,10 +65,12 @@ int dispatcher_new(Dispatcher **ret, sd_event *event, Routes *routes, const Meth
                 .bindings = bindings,
                 .timeout_usec = timeout_usec,
         };
-        LIST_INIT(&dispatcher->underway);
+        TAILQ_INIT(&dispatcher->forwarded);
+        peers_init(&dispatcher->peers, event, timeout_usec, reroute, dispatcher);
         runs_init(&dispatcher->runs);
-        peers_init(&dispatcher->peers, event, timeout_usec);
         int r = fiber_pool_new(&dispatcher->fibers, event, &fiber_config);
+        if (r >= 0)
+                r = fiber_pool_new(&dispatcher->large, event, &large_config);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(dispatcher);
@@ -77,6 +93,7 @@ Dispatcher *dispatcher_free(Dispatcher *dispatcher) {
         dispatcher_stop_serving(dispatcher);
         peers_done(&dispatcher->peers);
         fiber_pool_free(dispatcher->fibers);
+        fiber_pool_free(dispatcher->large);
         runs_done(&dispatcher->runs);
         sd_event_unref(dispatcher->event);
         free(dispatcher);
@@ -88,9 +105,10 @@ FiberPool *dispatcher_fibers(Dispatcher *dispatcher) {
 }
 
 size_t dispatcher_statistics(const Dispatcher *dispatcher, BusStatistic *ret, size_t max) {
-        FiberPoolStatistics figures;
+        FiberPoolStatistics figures, large;
 
         fiber_pool_get_statistics(dispatcher->fibers, &figures);
+        fiber_pool_get_statistics(dispatcher->large, &large);
         const BusStatistic statistics[] = {
                 {"fibers_running", figures.n_running},
                 {"fibers_queued", figures.n_queued},
@@ -98,6 +116,11 @@ size_t dispatcher_statistics(const Dispatcher *dispatcher, BusStatistic *ret, si
                 {"fibers_started", figures.n_started},
                 {"fibers_refused", figures.n_refused},
                 {"fibers_cancelled", figures.n_cancelled},
+                {"large_calls_running", large.n_running},
+                {"large_calls_queued", large.n_queued},
+                {"large_calls_started", large.n_started},
+                {"calls_dropped", dispatcher->n_dropped},
+                {"calls_refused_to_roles", dispatcher->n_refused},
         };
         size_t n = MIN(max, ELEMENTSOF(statistics));
         memcpy(ret, statistics, n * sizeof(BusStatistic));
@@ -111,26 +134,19 @@ static const MethodBinding *find_binding(const Dispatcher *dispatcher, const Met
         return NULL;
 }
 
-/* --- calls that can be cancelled --- */
-
-static void set_underway(Dispatcher *dispatcher, Call *call, void (*cancel)(Call *call, int r)) {
-        call->cancel = cancel;
-        LIST_INSERT_HEAD(&dispatcher->underway, call, underway);
-}
-
-static void unset_underway(Call *call) {
-        call->cancel = NULL;
-        LIST_REMOVE(call, underway);
-}
-
 /* --- to another role --- */
+
+static void unset_forwarded(Call *call) {
+        call->cancel = NULL;
+        TAILQ_REMOVE(&call->dispatcher->forwarded, call, forwarded);
+}
 
 static void on_remote_reply(
         Sc__ErrorCode code, const char *detail, const void *payload, size_t size, void *userdata) {
         Call *call = userdata;
         ProtobufCMessage *response;
 
-        unset_underway(call);
+        unset_forwarded(call);
         if (code != ERROR_NONE) {
                 call_fail(call, code, "%s", strempty(detail));
                 return;
@@ -144,7 +160,7 @@ static void on_remote_reply(
 
 static void cancel_forwarded(Call *call, int r) {
         rpc_client_forget(call->peer, call->peer_request);
-        unset_underway(call);
+        unset_forwarded(call);
         call_fail_errno(call, r, "wait for the other role");
 }
 
@@ -176,13 +192,28 @@ static const char *shard_key(const Call *call, char direct[static UUID_TEXT_SIZE
         return NULL;
 }
 
-static int send_to_peer(Dispatcher *dispatcher, Call *call, uint64_t timeout_usec) {
-        Sc__Envelope__Delivery intent = SC__ENVELOPE__DELIVERY__INIT;
+static int find_peer(Dispatcher *dispatcher, const Call *call, RpcClient **ret) {
         char direct[UUID_TEXT_SIZE];
 
-        int r = peers_get(&dispatcher->peers,
-                routes_address(dispatcher->routes, call->method->role, shard_key(call, direct)),
-                &call->peer);
+        return peers_get(&dispatcher->peers,
+                routes_address(dispatcher->routes, call->method->role, shard_key(call, direct)), ret);
+}
+
+/* 0: it has no deadline. */
+static int time_left(const Call *call, uint64_t *ret) {
+        uint64_t now = call->deadline_usec > 0 ? boottime_usec() : 0;
+
+        if (call->deadline_usec > 0 && now >= call->deadline_usec)
+                return -ETIMEDOUT;
+        *ret = call->deadline_usec - now;
+        return 0;
+}
+
+static int send_to_peer(Call *call, RpcClient *peer) {
+        Sc__Envelope__Delivery intent = SC__ENVELOPE__DELIVERY__INIT;
+        uint64_t left;
+
+        int r = time_left(call, &left);
         if (r < 0)
                 return r;
         size_t size = protobuf_c_message_get_packed_size(call->request);
@@ -195,36 +226,70 @@ static int send_to_peer(Dispatcher *dispatcher, Call *call, uint64_t timeout_use
                 intent.number = call->intent.number;
                 intent.target = (char *) call->intent.target;
         }
-        return rpc_client_start(call->peer, call->method,
+        r = rpc_client_start(peer, call->method,
                 &(RpcMessage){
                         .method = call->method->name,
                         .trace = &call->trace,
                         .caller = *call->caller.user ? &call->caller : NULL,
                         .intent = call->intent.source ? &intent : NULL,
-                        .timeout_usec = timeout_usec,
+                        .timeout_usec = left,
                         .order = call->order,
                         .payload = payload,
                         .payload_size = size,
                 },
                 on_remote_reply, call, &call->peer_request);
+        if (r >= 0)
+                call->peer = peer;
+        return r;
 }
 
 static void forward(Dispatcher *dispatcher, Call *call) {
-        uint64_t left = 0, now;
+        RpcClient *peer;
 
-        if (call->deadline_usec > 0) {
-                now = boottime_usec();
-                if (now >= call->deadline_usec) {
-                        call_fail_errno(call, -ETIMEDOUT, "reach the role in time");
-                        return;
-                }
-                left = call->deadline_usec - now;
-        }
-        int r = send_to_peer(dispatcher, call, left);
-        if (r < 0)
+        int r = find_peer(dispatcher, call, &peer);
+        if (r >= 0)
+                r = send_to_peer(call, peer);
+        if (r < 0) {
                 call_fail_errno(call, r, "send the request");
-        else
-                set_underway(dispatcher, call, cancel_forwarded);
+                return;
+        }
+        call->cancel = cancel_forwarded;
+        TAILQ_INSERT_TAIL(&dispatcher->forwarded, call, forwarded);
+}
+
+/* False: it stays where it is. */
+static bool move_call(Dispatcher *dispatcher, Call *call, int *ret) {
+        RpcClient *peer;
+
+        int r = find_peer(dispatcher, call, &peer);
+        if (r >= 0 && (peer == call->peer || !rpc_client_withdraw(call->peer, call->peer_request)))
+                return false;
+        if (r < 0 && !rpc_client_withdraw(call->peer, call->peer_request))
+                return false;
+        *ret = r < 0 ? r : send_to_peer(call, peer);
+        return true;
+}
+
+/* What waits for a peer that is no more the one to ask goes to the one that is, in the order of the calls; and so does
+ * what that peer has not answered and may be done twice, or it would be passed by what is behind it. */
+static void reroute(void *userdata) {
+        Dispatcher *dispatcher = userdata;
+        Call *call = TAILQ_FIRST(&dispatcher->forwarded), *next;
+        int r;
+
+        for (; call; call = next) {
+                next = TAILQ_NEXT(call, forwarded);
+                if (!move_call(dispatcher, call, &r) || r >= 0)
+                        continue;
+                /* Whom it fails may do anything, and has to do it before the next one is moved. */
+                unset_forwarded(call);
+                call_fail(call, ERROR_UNAVAILABLE, "%s", "the role has moved");
+                next = TAILQ_FIRST(&dispatcher->forwarded);
+        }
+}
+
+void dispatcher_routes_changed(Dispatcher *dispatcher) {
+        reroute(dispatcher);
 }
 
 /* --- on a fiber --- */
@@ -234,7 +299,7 @@ static void run_call(void *userdata) {
         ProtobufCMessage *response = arena_new_message(&call->arena, call->method->response->descriptor);
         int r = response ? call->handler(call, call->request, response) : -ENOMEM;
 
-        unset_underway(call);
+        call->cancel = NULL;
         call->fiber = NULL;
         call_end(call, r, response);
 }
@@ -242,8 +307,9 @@ static void run_call(void *userdata) {
 static void on_cancelled_unstarted(int r, void *userdata) {
         Call *call = userdata;
 
-        unset_underway(call);
+        call->cancel = NULL;
         call->fiber = NULL;
+        call->dispatcher->n_dropped++;
         call_end(call, r, NULL);
 }
 
@@ -251,25 +317,33 @@ static void cancel_on_fiber(Call *call, int r) {
         fiber_cancel(call->fiber, r);
 }
 
+/* Of a large call: has its peer read what was answered before? */
+static bool may_start_large(void *userdata) {
+        const Call *call = userdata;
+
+        return !call->origin || !rpc_connection_is_congested(call->origin);
+}
+
 static void run_on_fiber(Dispatcher *dispatcher, Call *call) {
         const MethodInfo *method = call->method;
 
         if (call->deadline_usec == 0 && dispatcher->timeout_usec > 0)
                 call->deadline_usec = boottime_usec() + dispatcher->timeout_usec;
-        set_underway(dispatcher, call, cancel_on_fiber);
-        int r = fiber_start(dispatcher->fibers,
+        call->cancel = cancel_on_fiber;
+        int r = fiber_start(method->large ? dispatcher->large : dispatcher->fibers,
                 &(FiberStart){
                         .main = run_call,
                         .cancelled = on_cancelled_unstarted,
                         .userdata = call,
                         .key = isempty(call->caller.user) ? call->address : call->caller.user,
-                        .internal = method->access == ACCESS_INTERNAL,
+                        .may_start = method->large ? may_start_large : NULL,
+                        .internal = method->access == ACCESS_INTERNAL && !method->large,
                         .deadline_usec = call->deadline_usec,
                         .trace = &call->trace,
                 },
                 &call->fiber);
         if (r < 0) {
-                unset_underway(call);
+                call->cancel = NULL;
                 call_fail_errno(call, r, "start");
         }
 }
@@ -351,7 +425,11 @@ void dispatcher_dispatch(Dispatcher *dispatcher, Call *call) {
         }
         call->role = dispatcher->role;
         call->handler = binding->handler;
-        if (binding->hot_handler)
+        int r = call_check_wanted(call);
+        if (r < 0) {
+                dispatcher->n_dropped++;
+                call_fail_errno(call, r, "begin");
+        } else if (binding->hot_handler)
                 binding->hot_handler(call, call->request);
         else
                 run_on_fiber(dispatcher, call);
@@ -421,6 +499,13 @@ static int copy_intent(Call *call, const Sc__Envelope__Delivery *intent) {
         return call->intent.source && call->intent.target ? 0 : -ENOMEM;
 }
 
+/* The roles at the edge call what their clients may; the rest is for those whom the method names. */
+static bool peer_may_call(const MethodInfo *method, Role role) {
+        if (method->access != ACCESS_INTERNAL)
+                return role == ROLE_API || role == ROLE_SOCKET;
+        return method->callers & 1U << role;
+}
+
 static int serve_request(
         Dispatcher *dispatcher, const MethodInfo *method, RpcRequest *request, const RpcMessage *message) {
         _cleanup_(call_freep) Call *call = call_new(method, CALL_ARENA_LIMIT, on_served, request);
@@ -438,12 +523,15 @@ static int serve_request(
                 return r;
         if (message->trace)
                 call->trace = *message->trace;
-        if (!method->hot && message->timeout_usec > 0)
+        if (message->timeout_usec > 0)
                 call->deadline_usec = boottime_usec() + message->timeout_usec;
         call->order = message->order;
-        /* Peers are roles of our own user id; they have checked what their clients may do. */
+        /* The peer was checked, and has checked what its clients may do. */
         call->internal = true;
         call->origin = rpc_request_connection(request);
+        rpc_request_set_userdata(request, call);
+        if (method->hot)
+                rpc_request_keep_order(request);
         dispatcher_dispatch(dispatcher, TAKE_PTR(call));
         return 0;
 }
@@ -456,6 +544,15 @@ static void on_request(RpcRequest *request, const RpcMessage *message, void *use
                 rpc_request_fail(request, ERROR_METHOD_NOT_FOUND, message->method);
                 return;
         }
+        Role role = rpc_connection_role(rpc_request_connection(request));
+        if (!peer_may_call(method, role)) {
+                dispatcher->n_refused++;
+                log_peer((.message_id = MESSAGE_ID_CALL_REFUSED, .method = method->name), LOG_WARNING,
+                        "Refusing %s to the role %s, which may not call it.", method->name,
+                        role_to_string(role) ?: "(none)");
+                rpc_request_fail(request, ERROR_PERMISSION_DENIED, method->name);
+                return;
+        }
         int r = serve_request(dispatcher, method, request, message);
         if (r == -ENOMEM) {
                 runs_break(&dispatcher->runs, message->order, ERROR_OVERLOADED);
@@ -464,29 +561,21 @@ static void on_request(RpcRequest *request, const RpcMessage *message, void *use
                 rpc_request_fail(request, ERROR_INVALID_ARGUMENT, "the request is malformed");
 }
 
-/* The requests' connection stays until they are answered, so no other has its address meanwhile. */
-static void cancel_calls_of(Dispatcher *dispatcher, const RpcConnection *connection) {
-        CallList theirs = LIST_HEAD_INITIALIZER(theirs);
-        Call *call, *next;
+static void on_cancel(RpcRequest *request, _unused_ void *userdata) {
+        Call *call = rpc_request_userdata(request);
 
-        for (call = LIST_FIRST(&dispatcher->underway); call; call = next) {
-                next = LIST_NEXT(call, underway);
-                if (call->origin != connection)
-                        continue;
-                LIST_REMOVE(call, underway);
-                LIST_INSERT_HEAD(&theirs, call, underway);
-        }
-        while ((call = LIST_FIRST(&theirs))) {
-                LIST_REMOVE(call, underway);
-                LIST_INSERT_HEAD(&dispatcher->underway, call, underway);
+        if (call)
                 call_cancel(call);
-        }
+}
+
+static void on_room(_unused_ RpcConnection *connection, void *userdata) {
+        Dispatcher *dispatcher = userdata;
+        fiber_pool_admit(dispatcher->large);
 }
 
 static void on_disconnect(RpcConnection *connection, void *userdata) {
         Dispatcher *dispatcher = userdata;
 
-        cancel_calls_of(dispatcher, connection);
         if (dispatcher->peer_gone)
                 dispatcher->peer_gone(connection, dispatcher->role);
 }
@@ -496,10 +585,13 @@ int dispatcher_serve(
         const RpcServerHandlers handlers = {
                 .identify = dispatcher->identify,
                 .on_request = on_request,
+                .on_cancel = on_cancel,
+                .on_room = on_room,
                 .on_disconnect = on_disconnect,
         };
         dispatcher->peer_gone = peer_gone;
-        return rpc_server_new(&dispatcher->server, dispatcher->event, listen_fd, &handlers, dispatcher);
+        return rpc_server_new(&dispatcher->server, dispatcher->event, listen_fd, dispatcher->peers.role,
+                &handlers, dispatcher);
 }
 
 void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), void *userdata) {
@@ -512,6 +604,7 @@ void dispatcher_drain(Dispatcher *dispatcher, void (*drained)(void *userdata), v
 void dispatcher_stop_calls(Dispatcher *dispatcher) {
         dispatcher->stopped = true;
         fiber_pool_cancel_all(dispatcher->fibers);
+        fiber_pool_cancel_all(dispatcher->large);
 }
 
 void dispatcher_stop_serving(Dispatcher *dispatcher) {

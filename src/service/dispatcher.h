@@ -7,7 +7,11 @@
  *
  * Every call has a deadline: its own, or `timeout_usec` from now. It is passed on with the time that is
  * left. A call whose caller has gone is cancelled, be it on a fiber, waiting for one, or waiting for another
- * role. */
+ * role, which is told.
+ *
+ * A peer may call the internal methods that name its role (`callers` in the .proto), and as a role at the edge those
+ * of users. Of methods whose answers are large at most two run a user and 32 in all, and none for a peer whose
+ * connection is congested; the others wait, users take turns, and what nobody waits for any more is dropped. */
 
 #include "bus/bus.h"
 #include "conf/conf.h"
@@ -39,6 +43,9 @@ DEFINE_CLEANUP(Dispatcher *, dispatcher_free);
 
 /* The pool that calls run on, for whatever else of the role runs on fibers. */
 FiberPool *dispatcher_fibers(Dispatcher *dispatcher);
+
+/* The routes have changed: calls that wait for a link, or for an answer, go where they are to go now. */
+void dispatcher_routes_changed(Dispatcher *dispatcher);
 
 /* Checks the request's rules and access, then hands the call on; it is answered by its done(), perhaps at
  * once. From the loop, or from a fiber. */

@@ -15,8 +15,19 @@ static Peer *peer_free(Peer *peer) {
 }
 DEFINE_CLEANUP(Peer *, peer_free);
 
-void peers_init(Peers *peers, sd_event *event, uint64_t timeout_usec) {
-        *peers = (Peers){.event = sd_event_ref(event), .timeout_usec = timeout_usec};
+void peers_init(
+        Peers *peers, sd_event *event, uint64_t timeout_usec, void (*lost)(void *userdata), void *userdata) {
+        *peers = (Peers){
+                .event = sd_event_ref(event),
+                .timeout_usec = timeout_usec,
+                .lost = lost,
+                .userdata = userdata,
+        };
+}
+
+static void on_disconnect(void *userdata) {
+        Peers *peers = userdata;
+        peers->lost(peers->userdata);
 }
 
 void peers_done(Peers *peers) {
@@ -41,7 +52,8 @@ int peers_get(Peers *peers, const char *address, RpcClient **ret) {
                 memcpy(peer->address, address, size);
                 const RpcClientConfig config = {
                         .address = address, .timeout_usec = peers->timeout_usec, .role = peers->role};
-                int r = rpc_client_new(&peer->client, peers->event, &config, NULL, NULL);
+                static const RpcClientHandlers handlers = {.on_disconnect = on_disconnect};
+                int r = rpc_client_new(&peer->client, peers->event, &config, &handlers, peers);
                 if (r < 0)
                         return r;
                 HASH_ADD_STR(peers->by_address, address, peer);

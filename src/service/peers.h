@@ -12,9 +12,13 @@ typedef struct Peers {
         uint64_t timeout_usec;
         Role role; /* which one we are */
         Peer *by_address;
+        void (*lost)(void *userdata);
+        void *userdata;
 } Peers;
 
-void peers_init(Peers *peers, sd_event *event, uint64_t timeout_usec);
+/* `lost` is called when a connection was lost: what it had waits to be sent again. */
+void peers_init(
+        Peers *peers, sd_event *event, uint64_t timeout_usec, void (*lost)(void *userdata), void *userdata);
 /* Fails every call that waits for an answer. */
 void peers_done(Peers *peers);
 

@@ -364,6 +364,8 @@ static int add_signals(Process *process) {
 static void on_routes_changed(void *userdata) {
         Process *process = userdata;
 
+        if (process->shared.dispatcher)
+                dispatcher_routes_changed(process->shared.dispatcher);
         if (process->shared.role && process->shared.hooks->routes_changed)
                 process->shared.hooks->routes_changed(process->shared.role);
 }

@@ -4,6 +4,7 @@
  * again. */
 
 #include "rpc/frame.h"
+#include "rpc/hello.h"
 #include "util/string-util.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -19,6 +20,9 @@ static void check_envelope(const uint8_t *data, size_t size) {
         arena_init(&arena_again, frame_arena_limit(RPC_MAX_FRAME));
         if (frame_unpack(&arena, data, size, &envelope) < 0)
                 return;
+        Role role = _ROLE_MAX;
+        if (envelope->kind == SC__ENVELOPE__KIND__HELLO && hello_check(envelope->hello, &role) == 0)
+                assert_se(role < _ROLE_MAX);
         /* protobuf-c reads a field number 0 written in two bytes, writes it in one, and does not read that.
          */
         if (envelope->base.n_unknown_fields > 0)
@@ -29,6 +33,7 @@ static void check_envelope(const uint8_t *data, size_t size) {
         assert_se(again->kind == envelope->kind && again->id == envelope->id);
         assert_se(streq(again->method, envelope->method));
         assert_se(again->payload.len == envelope->payload.len);
+        assert_se(again->order == envelope->order && !again->hello == !envelope->hello);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -93,7 +93,7 @@ static int start_api(World *world) {
         snprintf(address.sun_path, sizeof(address.sun_path), "%s/api/rpc.sock", world->directory);
         assert_int_equal(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
         assert_int_equal(listen(fd, 8), 0);
-        return rpc_server_new(&world->api, world->event, fd, &handlers, world);
+        return rpc_server_new(&world->api, world->event, fd, ROLE_API, &handlers, world);
 }
 
 /* --- calls --- */

@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include <inttypes.h>
+#include <poll.h>
 
 const MethodInfo method_again = {.name = "test.again", .idempotent = true};
 const MethodInfo method_once = {.name = "test.once"};
@@ -101,9 +102,101 @@ int connect_unix(const char *path) {
         return fd;
 }
 
+int accept_peer(Fixture *f, int listener) {
+        struct pollfd waiting = {.fd = listener, .events = POLLIN};
+        uint64_t end = boottime_usec() + PATIENCE_USEC;
+
+        while (poll(&waiting, 1, 0) == 0) {
+                assert_true(boottime_usec() < end);
+                assert_true(sd_event_run(f->event, 10 * USEC_PER_MSEC) >= 0);
+        }
+        int fd = accept(listener, NULL, NULL);
+        assert_true(fd >= 0);
+        return fd;
+}
+
+void send_frame(int fd, const Sc__Envelope *envelope) {
+        _cleanup_buffer_ Buffer frame = {};
+
+        assert_int_equal(frame_append(&frame, envelope), 0);
+        assert_int_equal(write(fd, frame.data, frame.size), frame.size);
+}
+
+void send_hello(int fd, const char *role) {
+        Sc__Envelope__Hello hello;
+        Sc__Envelope envelope = hello_make(ROLE_SOCKET, &hello);
+
+        hello.role = (char *) role;
+        send_frame(fd, &envelope);
+}
+
+static void receive(Fixture *f, int fd, uint8_t *data, size_t size) {
+        uint64_t end = boottime_usec() + PATIENCE_USEC;
+
+        for (size_t done = 0; done < size;) {
+                ssize_t n = recv(fd, data + done, size - done, MSG_DONTWAIT);
+                assert_true(n > 0 || (n < 0 && errno == EAGAIN));
+                done += n > 0 ? (size_t) n : 0;
+                if (n < 0)
+                        assert_true(sd_event_run(f->event, USEC_PER_MSEC) >= 0);
+                assert_true(boottime_usec() < end);
+        }
+}
+
+Sc__Envelope *read_frame(Fixture *f, int fd, Arena *arena) {
+        uint8_t header[FRAME_HEADER_SIZE];
+        Sc__Envelope *envelope = NULL;
+
+        receive(f, fd, header, sizeof(header));
+        size_t size =
+                (size_t) header[0] << 24 | (size_t) header[1] << 16 | (size_t) header[2] << 8 | header[3];
+        uint8_t *data = arena_alloc(arena, size);
+        assert_non_null(data);
+        receive(f, fd, data, size);
+        assert_int_equal(frame_unpack(arena, data, size, &envelope), 0);
+        return envelope;
+}
+
+int connect_peer(Fixture *f) {
+        _cleanup_arena_ Arena arena;
+        int fd = connect_unix(f->path);
+
+        arena_init(&arena, 65536);
+        send_hello(fd, "socket");
+        assert_int_equal(read_frame(f, fd, &arena)->kind, SC__ENVELOPE__KIND__HELLO);
+        return fd;
+}
+
+static void on_cancel(RpcRequest *request, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_cancelled++;
+        f->cancelled = request;
+        for (size_t i = 0; f->answer_cancelled && i < f->n_held; i++)
+                if (f->held[i] == request) {
+                        f->held[i] = f->held[--f->n_held];
+                        rpc_request_fail(request, ERROR_UNAVAILABLE, "cancelled");
+                }
+}
+
+static void on_room(RpcConnection *connection, void *userdata) {
+        Fixture *f = userdata;
+        f->n_rooms++;
+}
+
+void start_server_on(Fixture *f, int listener) {
+        const RpcServerHandlers handlers = {
+                .identify = f->identify,
+                .on_request = on_request,
+                .on_cancel = on_cancel,
+                .on_room = on_room,
+                .on_disconnect = on_gone,
+        };
+        assert_int_equal(rpc_server_new(&f->server, f->event, listener, ROLE_GROUP, &handlers, f), 0);
+}
+
 void start_server(Fixture *f) {
-        static const RpcServerHandlers handlers = {.on_request = on_request, .on_disconnect = on_gone};
-        assert_int_equal(rpc_server_new(&f->server, f->event, listen_unix(f->path), &handlers, f), 0);
+        start_server_on(f, listen_unix(f->path));
 }
 
 void answer_held(Fixture *f, const char *text) {
@@ -142,12 +235,16 @@ static void on_disconnect(void *userdata) {
         f->n_disconnects++;
 }
 
-void start_client(Fixture *f) {
+void start_client_to(Fixture *f, const RpcClientConfig *config) {
         static const RpcClientHandlers handlers = {
                 .on_push = on_push, .on_connect = on_connect, .on_disconnect = on_disconnect};
-        const RpcClientConfig config = {
-                .address = f->path, .timeout_usec = LONG_TIMEOUT_USEC, .role = ROLE_SOCKET};
-        assert_int_equal(rpc_client_new(&f->client, f->event, &config, &handlers, f), 0);
+        assert_int_equal(rpc_client_new(&f->client, f->event, config, &handlers, f), 0);
+}
+
+void start_client(Fixture *f) {
+        start_client_to(
+                f, &(RpcClientConfig){
+                           .address = f->path, .timeout_usec = LONG_TIMEOUT_USEC, .role = ROLE_SOCKET});
 }
 
 int set_up(void **state) {

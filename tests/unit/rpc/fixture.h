@@ -17,6 +17,7 @@
 
 #include "log/log.h"
 #include "rpc/frame.h"
+#include "rpc/hello.h"
 #include "rpc/rpc.h"
 #include "schema-tables.h"
 #include "util/fd-util.h"
@@ -53,7 +54,10 @@ typedef struct Fixture {
         Trace last_trace;
         char last_user[64], last_intent[64]; /* "source number target" */
         RpcConnection *last_connection, *gone;
-        unsigned n_gone;
+        unsigned n_gone, n_cancelled, n_rooms;
+        RpcRequest *cancelled; /* the last one */
+        bool answer_cancelled;
+        int (*identify)(const RpcIdentity *identity, Role *ret, void *userdata);
         /* what the client heard */
         unsigned n_connects, n_disconnects, n_replies;
         char pushes[256];
@@ -71,10 +75,12 @@ void run_until_size(Fixture *f, const size_t *counter, size_t n);
 
 /* --- the server's side --- */
 void start_server(Fixture *f);
+void start_server_on(Fixture *f, int listener);
 void answer_held(Fixture *f, const char *text);
 
 /* --- the client's side --- */
 void start_client(Fixture *f);
+void start_client_to(Fixture *f, const RpcClientConfig *config);
 /* Notes the outcome, which is its userdata. */
 void on_reply(Sc__ErrorCode code, const char *detail, const void *payload, size_t size, void *userdata);
 extern unsigned n_replies_total;
@@ -82,4 +88,10 @@ int call(Fixture *f, const MethodInfo *method, const char *text, uint64_t timeou
 
 /* --- bare sockets, for peers that misbehave --- */
 int listen_unix(const char *path);
-int connect_unix(const char *path);
+int connect_unix(const char *path); /* blocking, nothing said */
+int connect_peer(Fixture *f); /* the same, and HELLO said both ways */
+int accept_peer(Fixture *f, int listener); /* waits for it, running the loop */
+void send_frame(int fd, const Sc__Envelope *envelope);
+void send_hello(int fd, const char *role);
+/* Waits for one frame, running the loop; the envelope lives in the arena. */
+Sc__Envelope *read_frame(Fixture *f, int fd, Arena *arena);

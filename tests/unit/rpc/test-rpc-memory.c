@@ -136,7 +136,7 @@ static void run(const char *path, unsigned n) {
         n_allocations = 0;
         fail_at = n;
         const RpcClientConfig config = {.address = path, .timeout_usec = USEC_PER_SEC, .role = ROLE_SOCKET};
-        if (rpc_server_new(&server, event, fd, &server_handlers, NULL) >= 0 &&
+        if (rpc_server_new(&server, event, fd, ROLE_GROUP, &server_handlers, NULL) >= 0 &&
                 rpc_client_new(&client, event, &config, &client_handlers, NULL) >= 0)
                 (void) converse(event, client, counts, accepted);
         client = rpc_client_free(client);

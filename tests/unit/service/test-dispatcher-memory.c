@@ -130,9 +130,9 @@ static unsigned n_running(Dispatcher *dispatcher) {
 }
 
 /* True if everything went well. */
-static bool run_round(Dispatcher *edge, Dispatcher *owner) {
+static bool run_round(Dispatcher *edge, Dispatcher *group, Dispatcher *owner) {
         Sc__UserGetRequest request = SC__USER_GET_REQUEST__INIT;
-        Delivery delivery = {.dispatcher = edge};
+        Delivery delivery = {.dispatcher = group};
         unsigned n_calls = 0, n_deliveries = 0;
 
         n_done = n_good = n_delivered = 0;
@@ -140,12 +140,12 @@ static bool run_round(Dispatcher *edge, Dispatcher *owner) {
         for (int i = 0; i < 2; i++)
                 if (dispatcher_call(edge, &method_user_get, &request.base, NULL, NULL, on_done, NULL) >= 0)
                         n_calls++;
-        if (fiber_start(dispatcher_fibers(edge),
+        if (fiber_start(dispatcher_fibers(group),
                     &(FiberStart){.main = deliver, .userdata = &delivery, .key = "intents"}, NULL) >= 0)
                 n_deliveries++;
-        for (unsigned i = 0; i < 1000 && (n_running(edge) > 0 || n_running(owner) > 0); i++)
+        for (unsigned i = 0; i < 1000 && (n_running(edge) + n_running(group) + n_running(owner) > 0); i++)
                 assert_true(sd_event_run(event, 5 * USEC_PER_SEC) >= 0);
-        assert_int_equal(n_running(edge) + n_running(owner), 0);
+        assert_int_equal(n_running(edge) + n_running(group) + n_running(owner), 0);
         assert_int_equal(n_done, n_calls);
         assert_int_equal(n_delivered, n_deliveries);
         assert_int_equal(delivery.r, 0);
@@ -158,16 +158,20 @@ static void test_memory(void **state) {
         for (unsigned n = 1, injected = true; injected; n++) {
                 _cleanup_(listen_sockets_freep) ListenSockets *sockets = NULL;
                 _cleanup_free_ char *listen = format_string("rpc=%s/group/rpc.sock", directory);
-                Dispatcher *edge, *owner;
+                Dispatcher *edge, *group, *owner;
 
                 assert_int_equal(dispatcher_new(&edge, event, routes, edge_bindings, USEC_PER_SEC / 5), 0);
                 assert_int_equal(dispatcher_new(&owner, event, routes, owner_bindings, USEC_PER_SEC / 5), 0);
+                assert_int_equal(dispatcher_new(&group, event, routes, NULL, USEC_PER_SEC / 5), 0);
+                dispatcher_set_identity(edge, ROLE_SOCKET, NULL);
+                dispatcher_set_identity(group, ROLE_GROUP, NULL);
+                dispatcher_set_identity(owner, ROLE_GROUP, NULL);
                 assert_int_equal(listen_sockets_new(&sockets), 0);
                 assert_true(listen_sockets_add(sockets, listen) >= 0);
                 assert_int_equal(dispatcher_serve(owner, listen_sockets_take(sockets, "rpc"), NULL), 0);
                 n_allocations = 0;
                 fail_at = n;
-                bool good = run_round(edge, owner);
+                bool good = run_round(edge, group, owner);
                 injected = n_allocations >= n;
                 fail_at = 0;
                 if (!injected)
@@ -175,8 +179,9 @@ static void test_memory(void **state) {
                 else
                         n_failed++;
                 /* What failed has left nothing behind. */
-                assert_true(run_round(edge, owner));
+                assert_true(run_round(edge, group, owner));
                 dispatcher_free(edge);
+                dispatcher_free(group);
                 dispatcher_free(owner);
         }
         print_message("%u allocations failed in turn\n", n_failed);
