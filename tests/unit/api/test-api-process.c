@@ -132,7 +132,8 @@ static void start_group(World *world) {
         strcpy(address.sun_path, world->group);
         assert_int_equal(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
         assert_int_equal(listen(fd, 8), 0);
-        assert_int_equal(rpc_server_new(&world->group_role, world->event, fd, ROLE_GROUP, &handlers, world), 0);
+        assert_int_equal(
+                rpc_server_new(&world->group_role, world->event, fd, ROLE_GROUP, &handlers, world), 0);
 }
 
 static void stop_group(World *world) {
