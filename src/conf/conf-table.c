@@ -141,6 +141,16 @@ const ConfKey conf_keys[] = {
         {"Group", "MaxRecovery", UNSIGNED(group_max_recovery, "500", 0, 100000), RELOAD,
                 "Messages of one conversation that a client gets at once when it comes back. One that "
                 "missed more is told to page through the history."},
+        {"Group", "MaxUnanswered", UNSIGNED(group_max_unanswered, "50", 0, 1000), RELOAD,
+                "Conversations that one user may have opened with others who have not written in them yet; "
+                "0: no "
+                "limit. One more is refused as too_many_unanswered until somebody answers."},
+        {"Group", "MaxStrangers", UNSIGNED(group_max_strangers, "200", 0, 1000), RELOAD,
+                "Conversations that others may have opened with one user who has not written in them yet; "
+                "0: no "
+                "limit. One more is refused as inbox_full until the user answers some."},
+        {"Group", "MaxConversations", UNSIGNED(group_max_conversations, "20000", 1, 20000), RELOAD,
+                "Conversations that one user may have; no further one can be opened by or with the user."},
         {"Group", "CacheConversations", UNSIGNED(group_cache_conversations, "20000", 16, 100000000), RELOAD,
                 "Conversations that stay in memory although nobody uses them just now."},
 

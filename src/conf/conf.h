@@ -51,6 +51,7 @@ typedef struct Conf {
         uint64_t limits_address_rate, limits_address_burst;
         /* [Group] */
         uint64_t group_max_recovery; /* messages of one conversation that a reconnect replays */
+        uint64_t group_max_unanswered, group_max_strangers, group_max_conversations; /* of one user */
         uint64_t group_cache_conversations; /* kept in memory while idle */
         /* [Store] */
         char *store_kind; /* "sqlite", "postgresql" */

@@ -15,6 +15,8 @@ const MessageInfo *const group_records[] = {
         &sc__conversation_head__info,
         &sc__member__info,
         &sc__inbox_entry__info,
+        &sc__unanswered__info,
+        &sc__inbox_size__info,
         &sc__ended_session__info,
         &sc__message__info,
         STORE_ROLE_RECORDS,

@@ -18,6 +18,7 @@ typedef struct Conversations Conversations;
 typedef struct Online Online;
 typedef struct CursorFlush CursorFlush;
 typedef struct AttachQueue AttachQueue;
+typedef struct InboxLock InboxLock;
 
 /* What the role needs of the process around it. */
 typedef struct GroupPorts {
@@ -45,6 +46,7 @@ struct GroupRole {
         Online *online;
         CursorFlush *flush;
         AttachQueue *attaches;
+        InboxLock *inbox_locks; /* of inbox/admit.c; held by fibers, so none is left when these have ended */
         uint32_t attach_mark; /* of attach-batch.c */
 
         size_t pending_bytes; /* of bodies that wait to be committed */

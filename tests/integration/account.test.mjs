@@ -14,20 +14,24 @@ const CONFIGURATION = '/etc/stonechat/stonechat.conf.d/50-test.conf';
 // Clients that say where they come from: the test stands where a proxy would.
 const from = (address) => ({ 'x-forwarded-for': address });
 
+// Of the suites that share one.
+let host;
+before(async () => {
+  host = await Host.boot({
+    files: { [CONFIGURATION]: '[Api]\nLoginRate=0\nMaxConnectionsPerAddress=0\n[Auth]\nHashMemory=64K\nHashOperations=1\nRefreshGraceSec=10min\n[Limits]\nAddressRate=0\n'
+      + '[Group]\nMaxUnanswered=3\nMaxStrangers=6\n' },
+  });
+});
+after(() => host?.stop());
+
 describe('a refresh token', () => {
-  let host, ann, client;
+  let ann, client;
   before(async () => {
-    host = await Host.boot({
-      files: { [CONFIGURATION]: '[Api]\nMaxConnectionsPerAddress=0\n[Auth]\nHashMemory=64K\nHashOperations=1\nRefreshGraceSec=10min\n[Limits]\nAddressRate=0\n' },
-    });
     ann = await newUser(host.api);
     client = new Client(host.socket, await new Api(host.api).login(ann.username, ann.password, 'phone'));
     await client.connect();
   });
-  after(async () => {
-    client?.disconnect();
-    await host?.stop();
-  });
+  after(() => client?.disconnect());
 
   const refresh = (token, options = {}) => request(host.api, 'POST', '/v1/auth/refresh', { json: { refresh_token: token }, ...options });
 
@@ -86,6 +90,59 @@ describe('a refresh token', () => {
     await goesOn(ann.refreshToken);
     assert.equal(client.centrifuge.state, 'connected');
     assert.equal(client.events.filter(([name]) => name === 'disconnected').length, 0);
+  });
+});
+
+describe('strangers', () => {
+  const open = (api, other) => api.request('POST', '/v1/conversations/direct', { json: { user: other.user.id } });
+  // How many were let in, and what the others were told.
+  const outcome = (answers) => ({
+    opened: answers.filter(({ status }) => status === 200).length,
+    refused: [...new Set(answers.filter(({ status }) => status !== 200).map(({ status, body }) => `${status} ${body.code}`))],
+  });
+
+  it('can open so many conversations until somebody answers, however they try', async () => {
+    const spammer = await newUser(host.api);
+    const others = await Promise.all(Array.from({ length: 12 }, () => newUser(host.api)));
+    const answers = await Promise.all(others.map((other) => open(spammer, other)));
+    assert.deepEqual(outcome(answers), { opened: 3, refused: ['403 too_many_unanswered'] });
+    const victim = others[answers.findIndex(({ status }) => status === 200)];
+    const conversation = answers.find(({ status }) => status === 200).body.conversation.id;
+    await spammer.send(conversation, 'hello?');
+    const group = 'stonechat-group.service';
+    const oldPid = await host.property(group, 'MainPID');
+    await host.kill(group);
+    await host.active(group, { oldPid });
+    const waiting = others.filter((_, i) => answers[i].status !== 200);
+    assert.deepEqual(outcome(await Promise.all(waiting.map((other) => open(spammer, other)))), { opened: 0, refused: ['403 too_many_unanswered'] });
+    const client = new Client(host.socket, spammer);
+    await client.connect();
+    await assert.rejects(client.rpc('conversation.open_direct', { user: waiting[0].user.id }), { code: 1034 });
+    client.disconnect();
+    // Who answers makes room for one more.
+    await victim.send(conversation, 'who are you?');
+    assert.deepEqual(outcome(await Promise.all(waiting.map((other) => open(spammer, other)))), { opened: 1, refused: ['403 too_many_unanswered'] });
+    // The others are not concerned.
+    assert.equal((await open(waiting[0], waiting[1])).status, 200);
+  });
+
+  it('cannot fill an inbox', async () => {
+    const victim = await newUser(host.api);
+    const client = new Client(host.socket, victim);
+    await client.connect();
+    const many = await Promise.all(Array.from({ length: 12 }, () => newUser(host.api)));
+    const answers = await Promise.all(many.map((stranger) => open(stranger, victim)));
+    assert.deepEqual(outcome(answers), { opened: 6, refused: ['403 inbox_full'] });
+    await until('six are in the inbox', 10, async () => (await victim.conversations()).conversations.length === 6);
+    // The owner opens what he likes, and by answering lets others in.
+    const late = many.find((_, i) => answers[i].status !== 200);
+    const own = await victim.openDirect(late.user.id);
+    await late.send(own, 'thank you');
+    await client.received(own, 1);
+    await victim.send(answers.find(({ status }) => status === 200).body.conversation.id, 'hello');
+    const others = many.filter((stranger, i) => answers[i].status !== 200 && stranger !== late);
+    assert.deepEqual(outcome(await Promise.all(others.map((stranger) => open(stranger, victim)))), { opened: 1, refused: ['403 inbox_full'] });
+    client.disconnect();
   });
 });
 

@@ -139,7 +139,7 @@ static Member *find_entry(const Conversation *conversation, const char *user) {
 }
 
 static bool is_flushed(const Member *member) {
-        return member->read_seq <= member->stored_seq;
+        return member->read_seq <= member->stored_seq && member->has_written == member->stored_written;
 }
 
 /* Forgets the ones noted first, of those whose cursor the store has, until there are no more than the limit. */
@@ -201,6 +201,8 @@ const Member *conversation_note_member(Conversation *conversation, const Sc__Mem
                 return NULL;
         member->verified = true;
         raise_cursor(member, record->read_seq, record->read_count, true);
+        if (record->has_written)
+                member->has_written = member->stored_written = true;
         return member;
 }
 
@@ -211,7 +213,13 @@ int conversation_move_cursor(
         if (!member)
                 return -ENOMEM;
         raise_cursor(member, seq, count, stored);
+        member->has_written |= !stored;
         return 0;
+}
+
+bool conversation_has_written(const Conversation *conversation, const char *user) {
+        const Member *member = find_entry(conversation, user);
+        return member && member->has_written;
 }
 
 void conversation_merge_cursor(

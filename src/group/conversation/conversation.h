@@ -25,6 +25,8 @@ typedef struct Conversation Conversation;
  * by maximum, in any order. */
 typedef struct Member {
         bool verified; /* is a member: read from the store, and not removed since */
+        bool has_written, stored_written; /* an entry is the user's; the store knows it */
+        bool flushing_written; /* in the write under way */
         uint64_t read_seq, read_count; /* at least; exact when verified */
         uint64_t
                 stored_seq; /* read_seq as it is stored, at least: behind read_seq the rest is to be flushed */
@@ -95,9 +97,12 @@ const Member *conversation_find_member(const Conversation *conversation, const c
 const Member *conversation_note_member(Conversation *conversation, const Sc__Member *record);
 void conversation_forget_member(Conversation *conversation, const char *user);
 
-/* Raises the cursor to this entry. `stored`: it is in the store already. -ENOMEM. */
+/* Raises the cursor to this entry. `stored`: it is in the store already; else the entry is the user's own.
+ * -ENOMEM. */
 int conversation_move_cursor(
         Conversation *conversation, const char *user, uint64_t seq, uint64_t count, bool stored);
+/* Is one of the entries the user's? As far as is known here, so false says nothing. */
+bool conversation_has_written(const Conversation *conversation, const char *user);
 /* As far as is known here, whether the user is known as a member or not: raises both, or leaves them. */
 void conversation_merge_cursor(
         const Conversation *conversation, const char *user, uint64_t *seq, uint64_t *count);

@@ -112,13 +112,17 @@ size_t conversation_activity_follower(
 
 /* --- the write --- */
 
+static bool needs_flush(const Member *member) {
+        return member->read_seq > member->stored_seq || member->has_written != member->stored_written;
+}
+
 static bool is_flushed(const Conversation *conversation) {
         const Member *member;
 
         if (conversation->stored_head_seq < conversation->sequence.last_seq)
                 return false;
         for (member = conversation->members; member; member = member->hh.next)
-                if (member->read_seq > member->stored_seq)
+                if (needs_flush(member))
                         return false;
         return true;
 }
@@ -135,7 +139,7 @@ typedef struct HeadWrite {
 /* False: there are more of them. */
 static bool add_cursors(HeadWrite *write, Conversation *conversation) {
         for (Member *member = conversation->members; member; member = member->hh.next) {
-                if (member->read_seq <= member->stored_seq)
+                if (!needs_flush(member))
                         continue;
                 if (write->n_members == FLUSH_MAX_MEMBERS)
                         return false;
@@ -145,6 +149,7 @@ static bool add_cursors(HeadWrite *write, Conversation *conversation) {
                 record->user = member->user;
                 record->read_seq = member->read_seq;
                 record->read_count = member->read_count;
+                record->has_written = member->flushing_written = member->has_written;
                 member->flushing_seq = member->read_seq;
                 write->followers[write->n_members++] = cursor_patch(record);
         }
@@ -183,13 +188,17 @@ typedef struct FlushUnderWay {
 static void note_stored(Conversation *conversation, uint64_t head_seq) {
         conversation->has_head = true;
         conversation->stored_head_seq = MAX(conversation->stored_head_seq, head_seq);
-        for (Member *member = conversation->members; member; member = member->hh.next)
+        for (Member *member = conversation->members; member; member = member->hh.next) {
                 member->stored_seq = MAX(member->stored_seq, member->flushing_seq);
+                member->stored_written |= member->flushing_written;
+        }
 }
 
 static void end_flush(Conversation *conversation) {
-        for (Member *member = conversation->members; member; member = member->hh.next)
+        for (Member *member = conversation->members; member; member = member->hh.next) {
                 member->flushing_seq = 0;
+                member->flushing_written = false;
+        }
         conversation->flushing = false;
 }
 

@@ -6,10 +6,24 @@
 #include "group/conversation/create.h"
 #include "group/conversation/load.h"
 #include "group/conversation/view.h"
+#include "schema-tables.h"
 #include "service-handlers.h"
 #include "util/string-util.h"
 
 #define DELIVERY_WAIT_USEC (1000 * 1000ULL) /* so that who opened it finds it in his list at once */
+
+/* Asks the inbox of `user`, on his shard. The caller's comes first, so that whoever has opened too many takes no
+ * room in anybody else's. */
+static int admit(Call *call, const char *conversation, const char *user, const char *awaits, bool received) {
+        Sc__InboxAdmitRequest request = SC__INBOX_ADMIT_REQUEST__INIT;
+        Sc__InboxAdmitResponse *response;
+
+        request.user = (char *) user;
+        request.conversation = (char *) conversation;
+        request.awaits = (char *) strempty(awaits);
+        request.received = received;
+        return call_ask(call, &method_inbox_admit, &request.base, &response);
+}
 
 static int create_direct(Call *call, Conversation *conversation, const char *other) {
         GroupRole *role = call->role;
@@ -18,6 +32,10 @@ static int create_direct(Call *call, Conversation *conversation, const char *oth
         uint64_t last_intent;
 
         int r = alone ? 0 : role->ports.check_user(call, other, role->ports.userdata);
+        if (r >= 0)
+                r = admit(call, conversation->id, caller, alone ? NULL : other, false);
+        if (r >= 0 && !alone)
+                r = admit(call, conversation->id, other, other, true);
         if (r < 0)
                 return r;
         r = conversation_create(conversation,

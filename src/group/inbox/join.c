@@ -11,6 +11,7 @@
 static int store_entry(Call *call, Conversation *inbox, const Sc__InboxJoinRequest *request) {
         Sc__ConversationAdded added = SC__CONVERSATION_ADDED__INIT;
         Sc__InboxEntry entry = SC__INBOX_ENTRY__INIT;
+        Sc__InboxSize size = SC__INBOX_SIZE__INIT;
         Sc__Event event = SC__EVENT__INIT;
 
         added.conversation = entry.conversation = request->conversation;
@@ -20,8 +21,14 @@ static int store_entry(Call *call, Conversation *inbox, const Sc__InboxJoinReque
         event.conversation_added = &added;
         entry.inbox = inbox->id;
         entry.added_at = request->joined_at;
-        StoreItem followers[2] = {{STORE_PUT, &sc__inbox_entry__info, &entry.base}};
-        return inbox_append(call, inbox, &event, followers, 1);
+        size.inbox = inbox->id;
+        size.conversations = 1;
+        const StoreChange one_more = {store_field(&sc__inbox_size__info, "conversations"), STORE_INCREMENT};
+        StoreItem followers[3] = {
+                {STORE_PUT, &sc__inbox_entry__info, &entry.base},
+                {STORE_PATCH, &sc__inbox_size__info, &size.base, &one_more, 1},
+        };
+        return inbox_append(call, inbox, &event, followers, 2);
 }
 
 /* The user's connections hear the conversation from now on. May suspend. */

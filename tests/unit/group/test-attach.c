@@ -68,6 +68,7 @@ static void test_batch(void **state) {
         static char ids[N][16], users[N][16];
         unsigned n_heard = 0, n_pages = 0;
 
+        f->conf->group_max_unanswered = f->conf->group_max_strangers = 0;
         for (unsigned i = 0; i < N_CONVERSATIONS; i++) {
                 char other[16];
                 snprintf(other, sizeof(other), "u%u", i);
@@ -135,6 +136,8 @@ static void test_batch(void **state) {
 static void test_many(void **state) {
         Fixture *f = *state;
         Answer *answers[100];
+
+        f->conf->group_max_unanswered = f->conf->group_max_strangers = 0;
 
         for (unsigned i = 0; i < 150; i++) {
                 char other[8];
