@@ -126,10 +126,10 @@ static void take_page(Fetch *fetch, const FetchItem *item, const Sc__RecoverResp
 
         if (isempty(page->epoch)) /* there is no such conversation: nobody is a member, which attaching finds */
                 return channel_skip(channel);
-        if (!streq(page->epoch, channel->epoch)) {
-                channel_set_epoch(role, channel, page->epoch, page->last_seq);
-                return;
-        }
+        if (!streq(page->epoch, channel->epoch))
+                return channel_set_epoch(role, channel, page->epoch, page->last_seq);
+        if (page->n_publications == 0 && page->last_seq > item->from) /* they are stored no more */
+                return channel_set_epoch(role, channel, page->epoch, MAX(channel->top, page->last_seq));
         if (channel_send_page(role, channel, item->from, page, fetch->connection) < 0)
                 retry_later(fetch->gateway);
         /* The top may be wrong only if the store has become older than what it told before. */

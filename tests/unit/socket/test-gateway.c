@@ -170,6 +170,17 @@ static void test_a_hole(void **state) {
         assert_closed(a, 0);
 }
 
+static void test_nothing_but_a_hole(void **state) {
+        WebSocket *a = client_connected("ann", "s1", "c1", 4);
+
+        push_message("c1", 9);
+        answer_recover(assert_recovers("c1", 4), "e", 8, 0, 0);
+        assert_begins_anew(a, "e", 9);
+        assert_null(next_request());
+        push_message("c1", 10);
+        assert_message(a, "c1", 10);
+}
+
 static void test_another_epoch(void **state) {
         WebSocket *a = client_connected("ann", "s1", "c1", 4);
 
@@ -696,6 +707,7 @@ int main(void) {
                 T(test_pages_wait_for_the_client),
                 T(test_a_page_fails),
                 T(test_a_hole),
+                T(test_nothing_but_a_hole),
                 T(test_another_epoch),
                 T(test_a_store_that_forgot),
                 T(test_leaving_while_a_page_is_fetched),
