@@ -8,7 +8,7 @@ import { Client, RawClient } from './lib/clients.mjs';
 import { Host, until } from './lib/host.mjs';
 
 const CONFIGURATION = '[Api]\nLoginRate=0\nLoginAccountRate=0\nMaxConnectionsPerAddress=0\n[Auth]\nHashMemory=64K\nHashOperations=1\nMaxSessions=1000\n'
-  + '[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxConnectionsPerAddress=0\nMaxConnectionsPerUser=0\n';
+  + '[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxConnectionsPerAddress=0\nMaxConnectionsPerUser=0\n[Group]\nMaxUnanswered=0\nMaxStrangers=0\n';
 
 let host;
 const clients = [];

@@ -112,8 +112,11 @@ static void test_batch(void **state) {
                 assert_int_equal(response->results[1]->n_subscriptions, ada->n_subscriptions);
                 n_heard += ada->n_subscriptions;
                 n_pages++;
-                for (unsigned i = 0; i < 2; i++)
+                for (unsigned i = 0; i < 2; i++) {
+                        if (n_pages > 1)
+                                free(clients[i].after);
                         clients[i].after = strdup(response->results[i]->next);
+                }
                 request.n_clients = 2;
         } while (*clients[0].after);
         assert_int_equal(n_heard, N_CONVERSATIONS + 1);
