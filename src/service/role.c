@@ -17,6 +17,7 @@
 #include "service/identity.h"
 #include "service/listen.h"
 #include "util/bytes.h"
+#include "util/memory.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -30,6 +31,7 @@ typedef struct Process {
         const char *conf_directories[2];
         sd_event_source *housekeeping, *change, *drain_timer;
         uint64_t watchdog_usec; /* 0: none */
+        MemoryWatch memory;
         char last_status[256];
         bool degraded; /* told the journal that the role is not healthy */
         bool stopping;
@@ -99,6 +101,7 @@ static int on_housekeeping(sd_event_source *source, uint64_t usec, void *userdat
         }
         publish_status(process);
         note_health(process);
+        (void) memory_give_back(&process->memory);
         return sd_event_source_set_time_relative(
                 source, process->watchdog_usec > 0 ? MIN(process->watchdog_usec / 3, HOUSEKEEPING_USEC)
                                                    : HOUSEKEEPING_USEC);

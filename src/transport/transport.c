@@ -100,7 +100,10 @@ ssize_t transport_writev(Transport *transport, const struct iovec *iov, size_t n
         const struct msghdr message = {
                 .msg_iov = (struct iovec *) iov, .msg_iovlen = n < IOV_MAX_WRITTEN ? n : IOV_MAX_WRITTEN};
         for (;;) {
-                ssize_t written = sendmsg(transport->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+                /* send() is the cheaper one of the two. */
+                ssize_t written = n == 1 ? send(transport->fd, iov->iov_base, iov->iov_len,
+                                                   MSG_NOSIGNAL | MSG_DONTWAIT)
+                                         : sendmsg(transport->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
                 if (written >= 0)
                         return written;
                 if (errno == EAGAIN)
