@@ -17,7 +17,7 @@ before(async () => {
   host = await Host.boot({
     files: {
       '/etc/stonechat/stonechat.conf.d/50-test.conf':
-        `[Api]\nLoginRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxFrame=${MAX_FRAME}\nMaxConnectionsPerAddress=0\nMaxConnectionsPerUser=0\nPendingMemory=4M\n`,
+        `[Api]\nLoginRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Socket]\nMaxFrame=${MAX_FRAME}\nMaxConnectionsPerAddress=0\nMaxConnectionsPerUser=0\nPendingMemory=4M\nHandshakeTimeoutSec=60s\n`,
     },
   });
   ann = await newUser(host.api);
@@ -478,3 +478,55 @@ family('handshake', [
   handshake('no host', 400, { headers: { Host: undefined } }),
   handshake('another path', 404, { path: '/elsewhere' }),
 ]);
+
+// Bytes that the role holds of its own, not of files.
+async function memory() {
+  const pid = await host.property('stonechat-socket@1.service', 'MainPID');
+  return Number(/^RssAnon:\s+(\d+) kB/m.exec(await host.call('cat', `/proc/${pid}/status`))[1]) * 1024;
+}
+
+// A message from ann to bob, who is connected all the time.
+async function talk() {
+  const { seq } = (await ann.send(conversation, 'beside a flood')).message;
+  await good.received(conversation, seq);
+}
+
+describe('strangers', () => {
+  it('hold no more memory than PendingMemory= with messages that they do not end', async () => {
+    const strangers = 1000, size = 100_000, limit = 4 << 20;
+    await talk();
+    const [before, statistics] = [await memory(), await host.statistics('Socket')];
+    const flood = [];
+    for (let i = 0; i < strangers; i++) {
+      const raw = await RawWebSocket.open();
+      raw.write(frame(TEXT, Buffer.alloc(size, ' '), { length: size + 1 }));
+      flood.push(raw);
+      if (i % 100 === 99) await talk();
+    }
+    // Only the latest can still wait; the others were told why they had to go.
+    const room = Math.floor(limit / size);
+    await until('the older ones are gone', 20, async () => flood.slice(0, strangers - room).every((raw) => raw.ended));
+    const during = await memory();
+    const gone = flood.filter((raw) => raw.ended);
+    for (const raw of gone) assert.equal(await raw.closeCode(), 1013);
+    assert.ok(!gone.some((raw) => raw.reset || raw.violation));
+    const counted = await host.statistics('Socket');
+    assert.ok(counted.pending_bytes <= limit, `${counted.pending_bytes} bytes`);
+    assert.equal(counted.pending_evicted - statistics.pending_evicted, gone.length);
+    for (const raw of flood) raw.destroy();
+    await until('nothing is pending', 20, async () => (await host.statistics('Socket')).pending_bytes === 0);
+    await talk();
+    const after = await memory();
+    console.log(`${strangers} strangers with ${size} bytes each, ${gone.length} sent away: ${before >> 10} KiB before, ${during >> 10} during, ${after >> 10} after`);
+    // Each connection has some KiB of its own, and malloc() its slack.
+    assert.ok(during - before < limit + strangers * 4096 + (4 << 20), `${(during - before) >> 10} KiB more`);
+    assert.ok(after - before < 2 << 20, `${(after - before) >> 10} KiB stay`);
+  });
+
+  it('may connect with a long message all the same', async () => {
+    const raw = await RawWebSocket.open();
+    raw.send(TEXT, Buffer.concat([Buffer.from(JSON.stringify({ id: 1, connect: { token: ann.accessToken } })), Buffer.alloc(MAX_FRAME - 2000, ' ')]));
+    await raw.until('connected', () => raw.frames.some((one) => one.payload.toString().includes('"connect"')));
+    raw.destroy();
+  });
+});
