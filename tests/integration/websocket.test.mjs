@@ -69,7 +69,7 @@ class Session extends RawWebSocket {
   async taken({ id }, text = 'text') {
     const reply = await this.reply(id);
     assert.ok(reply.rpc, `answered ${JSON.stringify(reply)}`);
-    const seq = reply.rpc.data.message?.seq ?? reply.rpc.data.seq;
+    const { seq } = reply.rpc.data;
     const push = await this.until(`push ${seq}`, () => this.replies.find((one) => one.push?.pub?.offset === seq));
     assert.equal(push.push.pub.data.message.text, text);
   }
@@ -487,7 +487,7 @@ async function memory() {
 
 // A message from ann to bob, who is connected all the time.
 async function talk() {
-  const { seq } = (await ann.send(conversation, 'beside a flood')).message;
+  const { seq } = await ann.send(conversation, 'beside a flood');
   await good.received(conversation, seq);
 }
 
@@ -495,7 +495,7 @@ describe('strangers', () => {
   it('hold no more memory than PendingMemory= with messages that they do not end', async () => {
     const strangers = 1000, size = 100_000, limit = 4 << 20;
     await talk();
-    const [before, statistics] = [await memory(), await host.statistics('Socket')];
+    const [before, statistics] = [await memory(), await host.statistics('Socket.I1')];
     const flood = [];
     for (let i = 0; i < strangers; i++) {
       const raw = await RawWebSocket.open();
@@ -510,11 +510,11 @@ describe('strangers', () => {
     const gone = flood.filter((raw) => raw.ended);
     for (const raw of gone) assert.equal(await raw.closeCode(), 1013);
     assert.ok(!gone.some((raw) => raw.reset || raw.violation));
-    const counted = await host.statistics('Socket');
+    const counted = await host.statistics('Socket.I1');
     assert.ok(counted.pending_bytes <= limit, `${counted.pending_bytes} bytes`);
     assert.equal(counted.pending_evicted - statistics.pending_evicted, gone.length);
     for (const raw of flood) raw.destroy();
-    await until('nothing is pending', 20, async () => (await host.statistics('Socket')).pending_bytes === 0);
+    await until('nothing is pending', 20, async () => (await host.statistics('Socket.I1')).pending_bytes === 0);
     await talk();
     const after = await memory();
     console.log(`${strangers} strangers with ${size} bytes each, ${gone.length} sent away: ${before >> 10} KiB before, ${during >> 10} during, ${after >> 10} after`);
