@@ -130,9 +130,6 @@ void web_server_stop_accepting(WebServer *server) {
 }
 void web_server_set_limits(WebServer *server, const WebLimits *limits) {
 }
-void web_server_get_statistics(const WebServer *server, WebStatistics *ret) {
-        *ret = (WebStatistics){};
-}
 void http_respond(HttpRequest *request, unsigned status, const char *content_type, const HttpHeader *headers,
         size_t n_headers, const void *body, size_t size) {
 }
