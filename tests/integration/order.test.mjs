@@ -11,6 +11,7 @@ import { Talker, findFaults } from './lib/talk.mjs';
 
 const CONFIGURATION = '[Api]\nLoginRate=0\n[Limits]\nUserRate=0\nAddressRate=0\n[Rpc]\nTimeoutSec=2s\n';
 const GROUP = 'stonechat-group.service';
+const LIMITS = '/etc/stonechat/stonechat.conf.d/90-limits.conf';
 const ROUNDS = Number(process.env.STONECHAT_ROUNDS ?? 3);
 
 // Each of n users talks with each, over one connection.
@@ -89,6 +90,17 @@ describe('what one connection sends into a conversation keeps its order', () => 
         await host.systemctl('restart', GROUP);
         await progress('all are talking again', 0);
       }
+    }));
+  });
+
+  it('when the limits of a user are reached again and again', { timeout: 120_000 }, async (t) => {
+    t.diagnostic(await inOrder(host, 4, 8, async (progress, talkers) => {
+      await host.write(LIMITS, '[Limits]\nUserRate=100\nUserBurst=20\n');
+      await host.systemctl('reload', 'stonechat-socket@1.service');
+      await until('some are refused', 20, () => talkers.every(({ errors }) => [...errors.keys()].some((what) => what.startsWith('111 '))));
+      await progress('all are talking again', 4);
+      await host.call('rm', LIMITS);
+      await host.systemctl('reload', 'stonechat-socket@1.service');
     }));
   });
 
