@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 
 #include "log/log.h"
+#include "store/sqlite/wal-vfs.h"
 
 /* How long one connection waits for another's lock. Nobody holds one for long: there is one writer, and a
  * checkpoint that needs the writer out of the way runs when there is nothing to write. */
@@ -51,11 +52,14 @@ static void on_library_log(_unused_ void *userdata, int rc, const char *text) {
         }
 }
 
+static const char *vfs; /* NULL: the default */
+
 static void configure_library(void) {
         sqlite3_config(SQLITE_CONFIG_LOG, on_library_log, NULL);
         /* Its counters would cost a global lock at every allocation. Refused once SQLite is in use: then it
          * stays as it is. */
         sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+        vfs = wal_vfs_register();
 }
 
 static int prepare_transactions(SqliteConnection *c, ConnectionMode mode) {
@@ -89,7 +93,7 @@ int connection_open(SqliteConnection **ret, const char *path, ConnectionMode mod
                 return -ENOMEM;
         if (mode == CONNECTION_WRITER)
                 flags |= SQLITE_OPEN_CREATE;
-        int rc = sqlite3_open_v2(path, &connection->db, flags, NULL);
+        int rc = sqlite3_open_v2(path, &connection->db, flags, vfs);
         if (rc != SQLITE_OK)
                 return connection_error(connection, rc);
         sqlite3_busy_timeout(connection->db, BUSY_MSEC);

@@ -36,6 +36,8 @@ typedef struct FaultFile {
         sqlite3_file *real; /* lies behind this */
 } FaultFile;
 
+bool fault_vfs_damages;
+
 static struct {
         pthread_mutex_t mutex;
         Fault fault;
@@ -186,9 +188,9 @@ static void fault_shm_barrier(sqlite3_file *file) {
         real_file(file)->pMethods->xShmBarrier(real_file(file));
 }
 
-/* Promises nothing about what a crash leaves of a sector, whatever the machine's own file system does. */
+/* Promises nothing else, whatever the machine's own file system does. */
 static int fault_characteristics(sqlite3_file *file) {
-        return 0;
+        return fault_vfs_damages ? 0 : SQLITE_IOCAP_POWERSAFE_OVERWRITE;
 }
 
 static const sqlite3_io_methods methods = {

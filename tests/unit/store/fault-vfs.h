@@ -13,6 +13,10 @@ typedef enum Fault {
         FAULT_CRASH, /* before operation number `first` the power goes: everything fails from there on */
 } Fault;
 
+/* It seems to be one that may damage what lies beside a write; otherwise, as SQLite's own VFS, one that does not.
+ * Counts for files that are opened from then on. */
+extern bool fault_vfs_damages;
+
 /* Makes it SQLite's default. Once a process. */
 void fault_vfs_register(void);
 

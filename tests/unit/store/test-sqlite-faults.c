@@ -188,5 +188,7 @@ int main(void) {
         fault_vfs_register();
         store_register_backend(&store_backend_class);
         log_set_level(LOG_EMERG); /* what fails here is meant to */
-        return cmocka_run_group_tests(tests, NULL, NULL);
+        int n_failed = cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+        fault_vfs_damages = true;
+        return n_failed + cmocka_run_group_tests_name("on a disk that may damage more", tests, NULL, NULL);
 }
