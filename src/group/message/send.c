@@ -96,6 +96,21 @@ static Admission *find_admission(const Conversation *conversation, const char *u
         return NULL;
 }
 
+/* r: what came of looking whether the sender is a member. */
+static void admit(Send *send, Conversation *conversation, int r) {
+        Sc__ErrorCode code = call_check_order(send->call);
+
+        if (code != ERROR_NONE)
+                return call_fail(send->call, code, "%s", "one before it failed");
+        if (r == 0)
+                return call_fail(send->call, ERROR_NOT_A_MEMBER, "conversation");
+        if (r > 0)
+                r = call_check_wanted(send->call);
+        if (r < 0)
+                return fail(send, r);
+        append_submit(&send->append, conversation);
+}
+
 static void admission_end(Admission *admission, int r) {
         _cleanup_conversation_ Conversation *conversation = admission->conversation;
         Send *send;
@@ -104,15 +119,7 @@ static void admission_end(Admission *admission, int r) {
         LIST_REMOVE(admission, entry);
         while ((send = STAILQ_FIRST(&admission->sends))) {
                 STAILQ_REMOVE_HEAD(&admission->sends, entry);
-                Sc__ErrorCode code = call_check_order(send->call);
-                if (code != ERROR_NONE)
-                        call_fail(send->call, code, "%s", "one before it failed");
-                else if (r > 0)
-                        append_submit(&send->append, conversation);
-                else if (r == 0)
-                        call_fail(send->call, ERROR_NOT_A_MEMBER, "conversation");
-                else
-                        fail(send, r);
+                admit(send, conversation, r);
         }
         free(admission);
 }
