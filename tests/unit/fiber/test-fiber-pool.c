@@ -202,6 +202,88 @@ static void test_limits(void **state) {
         assert_int_equal(fixture.n_ran, 25);
 }
 
+/* --- a pool that counts what runs of each key --- */
+
+static const FiberPoolConfig counted = {
+        .max_fibers = 4, .max_queued = 20, .max_queued_per_key = 10, .max_running_per_key = 2};
+
+static int setup_counted(void **state) {
+        setup_pool(&counted);
+        return 0;
+}
+
+static void test_running_per_key(void **state) {
+        for (int i = 0; i < 6; i++)
+                assert_int_equal(start("a"), 0);
+        assert_string_equal(fixture.order, "aa");
+        assert_int_equal(statistics().n_queued, 4);
+        assert_int_equal(start("b"), 0);
+        assert_int_equal(start("c"), 0);
+        assert_int_equal(start("d"), 0); /* no stack */
+        assert_string_equal(fixture.order, "aabc");
+        let_through();
+        assert_string_equal(fixture.order, "aabcada"); /* of "a" two at a time */
+        assert_int_equal(statistics().n_running, 3);
+        let_all_through();
+        assert_string_equal(fixture.order, "aabcadaaa");
+        assert_int_equal(start("a"), 0); /* nothing is counted that has ended */
+        assert_int_equal(start("a"), 0);
+        assert_int_equal(statistics().n_running, 2);
+        let_all_through();
+}
+
+static bool gate_open;
+static unsigned gate_closes_after; /* so many */
+
+static bool may_start(void *userdata) {
+        return gate_open;
+}
+
+static void work_and_close(void *userdata) {
+        if (gate_closes_after > 0 && --gate_closes_after == 0)
+                gate_open = false;
+        work(userdata);
+}
+
+static int start_gated(const char *name, Fiber **ret) {
+        return fiber_start(fixture.pool,
+                &(FiberStart){.main = work_and_close,
+                        .cancelled = count_cancelled,
+                        .userdata = (void *) name,
+                        .key = name,
+                        .may_start = may_start},
+                ret);
+}
+
+/* Those that are held back let others go before them, and keep their turns. */
+static void test_held_back(void **state) {
+        Fiber *queued;
+
+        gate_open = false;
+        assert_int_equal(start_gated("a", NULL), 0);
+        assert_int_equal(start_gated("a", &queued), 0);
+        assert_int_equal(start_gated("b", NULL), 0);
+        assert_int_equal(start("c"), 0);
+        assert_string_equal(fixture.order, "c");
+        fiber_pool_admit(fixture.pool);
+        assert_int_equal(statistics().n_queued, 3);
+        fiber_cancel(queued, -ECANCELED);
+        assert_int_equal(fixture.n_cancelled, 1);
+        /* It closes again when the first has begun, though both had their turn. */
+        gate_open = true;
+        gate_closes_after = 1;
+        fiber_pool_admit(fixture.pool);
+        assert_string_equal(fixture.order, "ca");
+        assert_int_equal(statistics().n_queued, 1);
+        assert_int_equal(statistics().n_running, 2);
+        let_through();
+        assert_string_equal(fixture.order, "ca");
+        gate_open = true;
+        fiber_pool_admit(fixture.pool);
+        assert_string_equal(fixture.order, "cab");
+        let_all_through();
+}
+
 static void test_cancel_before_start(void **state) {
         Fiber *first, *second;
 
@@ -438,6 +520,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_users_take_turns, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reserved_stacks, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_running_per_key, setup_counted, teardown),
+                cmocka_unit_test_setup_teardown(test_held_back, setup_counted, teardown),
                 cmocka_unit_test_setup_teardown(test_cancel_before_start, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_fiber_cancels_before_start, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_deadline_before_start, setup, teardown),
