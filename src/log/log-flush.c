@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <time.h>
 
+#include "log/journal.h"
 #include "log/log.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
@@ -18,7 +19,7 @@
 void log_flush(void) {
         static const struct sockaddr_un journal = {
                 .sun_family = AF_UNIX,
-                .sun_path = "/run/systemd/journal/socket",
+                .sun_path = JOURNAL_ADDRESS,
         };
         const struct timespec step = {.tv_nsec = FLUSH_STEP_NSEC};
         int n_unread;

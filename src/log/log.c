@@ -5,13 +5,13 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SD_JOURNAL_SUPPRESS_LOCATION
-#include <systemd/sd-journal.h>
-
+#include "log/journal.h"
+#include "log/message-ids.h"
 #include "util/string-util.h"
 #include "util/time-util.h"
 
@@ -24,6 +24,7 @@
 
 static atomic_int max_level = LOG_INFO;
 static atomic_bool use_journal, plain;
+static atomic_uint n_lost; /* entries that the journal did not take */
 static const char *_Atomic identifier;
 static _Thread_local const Trace *current_trace;
 
@@ -50,7 +51,7 @@ static bool stderr_is_journal(void) {
 
 void log_open(const char *name, int level) {
         atomic_store(&identifier, name);
-        atomic_store(&use_journal, stderr_is_journal());
+        atomic_store(&use_journal, stderr_is_journal() && journal_open(JOURNAL_ADDRESS) >= 0);
         atomic_store(&plain, isatty(STDERR_FILENO) != 0); /* the levels are for what collects the output */
         log_set_level(level);
 }
@@ -160,7 +161,62 @@ static void write_stderr(int level, const char *message, size_t size) {
         for (size_t i = 0; i < size && n < sizeof(line) - 1; i++, n++)
                 line[n] = (unsigned char) message[i] < ' ' || message[i] == 0x7f ? ' ' : message[i];
         line[n++] = '\n';
-        (void) !write(STDERR_FILENO, line, n);
+        /* If it is a socket, then of the journal, for which nothing here waits. */
+        if (send(STDERR_FILENO, line, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == ENOTSOCK)
+                (void) !write(STDERR_FILENO, line, n);
+}
+
+/* False if the journal does not keep up, so that the entry is lost. */
+static bool write_entry(int level, const LogFields *fields, const char *file, int line, const char *function,
+        const char *format, va_list ap) _printf_(6, 0);
+static bool write_entry(int level, const LogFields *fields, const char *file, int line, const char *function,
+        const char *format, va_list ap) {
+        int r = -ENOTCONN;
+        Entry entry;
+
+        memcpy(entry.text, "MESSAGE=", 8);
+        entry.used = 8;
+        entry.n_fields = 0;
+        errno = fields->error_number;
+        entry_addv(&entry, MESSAGE_MAX, format, ap);
+        if (entry.n_fields == 0)
+                return true;
+        const char *message = entry.text + 8;
+        size_t size = entry.fields[0].iov_len;
+        if (atomic_load(&use_journal)) {
+                entry.fields[0] = (struct iovec){.iov_base = entry.text, .iov_len = size + 8};
+                entry_add(&entry, "PRIORITY=%d", level);
+                entry_add_string(&entry, "SYSLOG_IDENTIFIER=", atomic_load(&identifier));
+                entry_add(&entry, "CODE_FILE=%s", source_path(file));
+                entry_add(&entry, "CODE_LINE=%d", line);
+                entry_add(&entry, "CODE_FUNC=%s", function);
+                entry_add_fields(&entry, fields);
+                r = journal_send(entry.fields, entry.n_fields);
+        }
+        if (r < 0 && r != -EAGAIN)
+                write_stderr(level, message, size);
+        return r != -EAGAIN;
+}
+
+static void write_lost(unsigned n, const char *format, ...) _printf_(2, 3);
+static void write_lost(unsigned n, const char *format, ...) {
+        static const LogFields fields = {.message_id = MESSAGE_ID_JOURNAL_LOST};
+        va_list ap;
+
+        va_start(ap, format);
+        bool written = write_entry(LOG_WARNING, &fields, __FILE__, __LINE__, __func__, format, ap);
+        va_end(ap);
+        if (!written)
+                atomic_fetch_add(&n_lost, n);
+}
+
+void log_report_lost(void) {
+        int saved_errno = errno;
+        unsigned n = atomic_load(&n_lost) > 0 ? atomic_exchange(&n_lost, 0) : 0;
+
+        if (n > 0)
+                write_lost(n, "%u entries are missing here: the journal did not take them.", n);
+        errno = saved_errno;
 }
 
 int log_write(int level, const LogFields *fields, const char *file, int line, const char *function,
@@ -168,35 +224,14 @@ int log_write(int level, const LogFields *fields, const char *file, int line, co
         static const LogFields none = {};
         int saved_errno = errno;
         va_list ap;
-        Entry entry;
 
         if (!fields)
                 fields = &none;
-        memcpy(entry.text, "MESSAGE=", 8);
-        entry.used = 8;
-        entry.n_fields = 0;
-        errno = fields->error_number;
+        log_report_lost();
         va_start(ap, format);
-        entry_addv(&entry, MESSAGE_MAX, format, ap);
+        if (!write_entry(level, fields, file, line, function, format, ap))
+                atomic_fetch_add(&n_lost, 1);
         va_end(ap);
-        if (entry.n_fields > 0) {
-                const char *message = entry.text + 8;
-                size_t size = entry.fields[0].iov_len;
-                bool sent = false;
-
-                if (atomic_load(&use_journal)) {
-                        entry.fields[0] = (struct iovec){.iov_base = entry.text, .iov_len = size + 8};
-                        entry_add(&entry, "PRIORITY=%d", level);
-                        entry_add_string(&entry, "SYSLOG_IDENTIFIER=", atomic_load(&identifier));
-                        entry_add(&entry, "CODE_FILE=%s", source_path(file));
-                        entry_add(&entry, "CODE_LINE=%d", line);
-                        entry_add(&entry, "CODE_FUNC=%s", function);
-                        entry_add_fields(&entry, fields);
-                        sent = sd_journal_sendv(entry.fields, entry.n_fields) >= 0;
-                }
-                if (!sent)
-                        write_stderr(level, message, size);
-        }
         errno = saved_errno;
         return -fields->error_number;
 }

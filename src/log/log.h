@@ -24,6 +24,9 @@ void log_open_command(const char *identifier, int level);
  * entries. The journal finds out the unit of an entry from the process, so `journalctl -u` would not show an
  * entry that is read after the process has ended. */
 void log_flush(void);
+/* The journal is never waited for: entries that it does not take are counted. Says how many were lost, once it
+ * takes entries again; each entry does so, and a role's housekeeping. */
+void log_report_lost(void);
 void log_set_level(int level);
 /* Where entries go: "journal" or "console" (standard error), as org.freedesktop.LogControl1 names it. */
 const char *log_get_target(void);

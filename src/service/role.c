@@ -102,6 +102,7 @@ static int on_housekeeping(sd_event_source *source, uint64_t usec, void *userdat
         publish_status(process);
         note_health(process);
         (void) memory_give_back(&process->memory);
+        log_report_lost();
         return sd_event_source_set_time_relative(
                 source, process->watchdog_usec > 0 ? MIN(process->watchdog_usec / 3, HOUSEKEEPING_USEC)
                                                    : HOUSEKEEPING_USEC);

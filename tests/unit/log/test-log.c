@@ -106,14 +106,16 @@ static void test_levels(void **state) {
         assert_string_equal(log_level_to_string(-5), "err");
 }
 
-/* --- what goes to the journal: the library's function is wrapped by the linker --- */
+/* --- what goes to the journal: what sends it is wrapped by the linker --- */
 
 static char sent[20][320];
 static int n_sent;
 static int journal_result;
+static unsigned n_tried;
 
-int __wrap_sd_journal_sendv(const struct iovec *iov, int n);
-int __wrap_sd_journal_sendv(const struct iovec *iov, int n) {
+int __wrap_journal_send(const struct iovec *iov, int n);
+int __wrap_journal_send(const struct iovec *iov, int n) {
+        n_tried++;
         n_sent = n;
         for (int i = 0; i < n; i++)
                 snprintf(sent[i], sizeof(sent[i]), "%.*s", (int) iov[i].iov_len, (char *) iov[i].iov_base);
@@ -179,6 +181,33 @@ static void test_journal_gone(void **state) {
         assert_string_equal(capture_end(), "<6>still told\n");
 }
 
+/* Nothing waits, nothing goes elsewhere; what was lost is told when the journal reads again. */
+static void test_journal_does_not_read(void **state) {
+        capture_begin();
+        open_as_in_journal();
+        journal_result = -EAGAIN;
+        for (int i = 0; i < 3; i++)
+                log_info("lost");
+        log_report_lost();
+        n_tried = 0;
+        journal_result = 0;
+        log_report_lost();
+        assert_int_equal(n_tried, 1);
+        assert_true(was_sent("MESSAGE=3 entries are missing here: the journal did not take them."));
+        assert_true(was_sent("MESSAGE_ID=" MESSAGE_ID_JOURNAL_LOST));
+        log_report_lost();
+        assert_int_equal(n_tried, 1); /* once */
+
+        journal_result = -EAGAIN;
+        log_info("lost");
+        journal_result = 0;
+        n_tried = 0;
+        log_info("The next entry says so, too.");
+        assert_int_equal(n_tried, 2);
+        assert_true(was_sent("MESSAGE=The next entry says so, too."));
+        assert_string_equal(capture_end(), "");
+}
+
 static void test_redirected_stderr(void **state) {
         setenv("JOURNAL_STREAM", "1:2", 1);
         capture_begin();
@@ -214,6 +243,7 @@ int main(void) {
                 cmocka_unit_test(test_levels),
                 cmocka_unit_test(test_journal),
                 cmocka_unit_test(test_journal_gone),
+                cmocka_unit_test(test_journal_does_not_read),
                 cmocka_unit_test(test_redirected_stderr),
                 cmocka_unit_test(test_trace_entry),
         };
