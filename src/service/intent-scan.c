@@ -100,7 +100,8 @@ int intents_find_all(Intents *intents) {
                         shard++;
                         continue;
                 }
-                log_peer((.error_number = -r), LOG_WARNING, "Failed to look for intents, trying again: %m");
+                log_peer((.error_number = -r), LOG_WARNING, "Failed to look for intents, trying again: %s",
+                        store_error_text(r));
                 r = fiber_sleep(intents_retry_delay(intents, n_failures++));
                 if (r < 0)
                         return r;

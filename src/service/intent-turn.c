@@ -272,7 +272,8 @@ void source_turn(Source *source) {
         }
         if (r < 0) {
                 log_peer((.error_number = -r), LOG_WARNING,
-                        "Failed to deliver the intents of %s, trying again: %m", source->name);
+                        "Failed to deliver the intents of %s, trying again: %s", source->name,
+                        store_error_text(r));
                 source->in_pass = false;
                 source_sleep(source, intents_retry_delay(intents, source->n_failures++));
         } else if (more) {

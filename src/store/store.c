@@ -266,3 +266,28 @@ int store_submit_check(Store *store, StoreCheckDone done, void *userdata) {
         submit(store, operation, userdata);
         return 0;
 }
+
+const char *store_error_text(int r) {
+        switch (r) {
+        case -EINPROGRESS:
+                return "it is not known whether it was done";
+        case -ENOTCONN:
+                return "the store cannot be reached";
+        case -EBUSY:
+        case -ENOBUFS:
+                return "too much waits for the store";
+        case -ENOSPC:
+                return "the disk is full";
+        case -ESTALE:
+                return "somebody else has changed the record meanwhile";
+        case -ECANCELED:
+                return "the store is being closed";
+        case -ETIMEDOUT:
+                return "the time for it is over";
+        case -EUCLEAN:
+        case -EBADMSG:
+                return "a record is damaged";
+        default:
+                return strerror(-r);
+        }
+}

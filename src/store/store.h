@@ -238,6 +238,9 @@ int store_find(Store *store, Arena *arena, const MessageInfo *info, const char *
 typedef void (*StoreReadDone)(int r, const StoreRows *rows, size_t n, Arena *arena, void *userdata);
 int store_read_start(Store *store, const StoreRead *reads, size_t n, StoreReadDone done, void *userdata);
 
+/* What one of these errors means, for the log: the errno's own words ("Operation now in progress") mislead. */
+const char *store_error_text(int r);
+
 /* --- upkeep --- */
 
 typedef struct StoreCheck {

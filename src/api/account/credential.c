@@ -15,7 +15,8 @@ static void replace_hash(Api *api, Sc__Credential *credential, char *hash) {
         };
         int r = api_write(api, &write, &written);
         if (r < 0 && r != -ESTALE && r != -ENOENT)
-                log_peer((.error_number = -r), LOG_WARNING, "Failed to store a password's new hash: %m");
+                log_peer((.error_number = -r), LOG_WARNING, "Failed to store a password's new hash: %s",
+                        store_error_text(r));
 }
 
 int account_check_password(Call *call, const Sc__User *user, bool known, char *password) {

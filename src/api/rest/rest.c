@@ -261,7 +261,7 @@ static void serve_signed_in(void *userdata) {
         }
         if (r < 0) {
                 log_peer((.trace = &request->trace, .error_number = -r), LOG_WARNING,
-                        "Failed to read a session: %m");
+                        "Failed to read a session: %s", store_error_text(r));
                 rest_answer_problem(request, call_code_of_errno(r), NULL, NULL);
         } else if (r == 0)
                 rest_answer_problem(request, ERROR_SESSION_REVOKED, NULL, NULL);

@@ -149,7 +149,7 @@ static int begin_session(Call *call, const Sc__LoginRequest *request, const Know
         r = end_surplus(call, session);
         if (r < 0 && r != -ECANCELED)
                 log_peer((.trace = &call->trace, .user = user->id, .error_number = -r), LOG_WARNING,
-                        "Failed to end a user's surplus sessions: %m");
+                        "Failed to end a user's surplus sessions: %s", store_error_text(r));
         return 0;
 }
 

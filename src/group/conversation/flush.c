@@ -216,7 +216,7 @@ static void on_written(int r, const StoreWritten *written, void *userdata) {
                 conversation->has_head = r == -EEXIST;
         else if (r < 0)
                 log_peer((.conversation = conversation->id, .error_number = -r), LOG_WARNING,
-                        "Failed to store how far a conversation is, trying again: %m");
+                        "Failed to store how far a conversation is, trying again: %s", store_error_text(r));
         if (!is_flushed(conversation))
                 conversation_flush_later(conversation);
 }

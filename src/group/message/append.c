@@ -47,7 +47,7 @@ static void on_appended(int r, const StoreAppended *appended, void *userdata) {
                         "Whether messages were stored is not known, looking for them.");
         else if (r < 0 && r != -ENOSPC && r != -ECANCELED && r != -EEXIST)
                 log_peer((.conversation = conversation->id, .error_number = -r), LOG_ERR,
-                        "Failed to append messages: %m");
+                        "Failed to append messages: %s", store_error_text(r));
         if (r < 0)
                 conversation->activity_stored_usec = 0;
         sequence_appended(&conversation->sequence, r, appended);
@@ -62,7 +62,7 @@ static void on_looked_up(int r, const StoreRows *rows, size_t n, Arena *arena, v
 
         if (r < 0)
                 log_peer((.conversation = conversation->id, .error_number = -r), LOG_ERR,
-                        "Failed to look up what was stored: %m");
+                        "Failed to look up what was stored: %s", store_error_text(r));
         sequence_looked_up(&conversation->sequence, r, found, n_found, r >= 0 && rows[0].more);
         /* To the members all of them are new, whoever waits for one of them. */
         for (size_t i = 0; i < n_found; i++) {
