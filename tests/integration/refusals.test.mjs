@@ -123,7 +123,6 @@ describe('REST refuses', () => {
   it('requests that are smuggled, unending or too large in the head', async () => {
     const head = 'GET /healthz HTTP/1.1\r\nHost: x\r\n';
     assert.match(await raw(8080, `POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`), /^HTTP\/1.1 4\d\d /);
-    assert.match(await raw(8080, `POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`), /^HTTP\/1.1 411 /);
     assert.match(await raw(8080, `POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}`), /^HTTP\/1.1 400 /);
     assert.match(await raw(8080, `${head}X-Long: ${'x'.repeat(20_000)}\r\n\r\n`), /^HTTP\/1.1 431 |^$/);
     const slow = await raw(8080, 'GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ');

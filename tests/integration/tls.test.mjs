@@ -21,6 +21,7 @@ const HTTPS = 8443;
 const WSS = 8090;
 const CERTIFICATE = '/etc/stonechat/tls/fullchain.pem';
 const KEY = '/etc/stonechat/tls/privkey.pem';
+const UPGRADE = 'GET /connection/websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
 const CREDENTIALS = `[Service]\nLoadCredential=tls.crt:${CERTIFICATE}\nLoadCredential=tls.key:${KEY}\n`;
 
 const directory = mkdtempSync(join(tmpdir(), 'stonechat-tls-'));
@@ -159,6 +160,28 @@ describe('TLS', () => {
       assert.equal(response.body.code, 'tls_required');
       assert.equal(rest.length, 0);
       client.close();
+    }
+  });
+
+  it('an idle connection takes little memory', async (t) => {
+    const memory = async (unit) => {
+      const text = await host.call('cat', `/proc/${await host.property(unit, 'MainPID')}/status`);
+      return Number(/RssAnon:\s+(\d+) kB/.exec(text)[1]);
+    };
+    const n = 150;
+    for (const [unit, port, request] of [[API, HTTPS, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'], [SOCKET, WSS, UPGRADE]]) {
+      const before = await memory(unit);
+      const clients = [];
+      for (let i = 0; i < n; i++) {
+        const client = await RawHttp.connect(port, { secure: { ca } });
+        const { status } = await client.send(request).response();
+        assert.ok(status === 200 || status === 101);
+        clients.push(client);
+      }
+      const each = ((await memory(unit)) - before) / n;
+      t.diagnostic(`${unit}: ${each.toFixed(1)} KiB`);
+      for (const client of clients) client.close();
+      if (process.env.STONECHAT_SANITIZE !== '1') assert.ok(each < 24, `${each} KiB each`);
     }
   });
 
