@@ -150,6 +150,36 @@ static int check_field(const FieldInfo *info, const ProtobufCFieldDescriptor *fi
         return r < 0 ? r : check_value(info, field, path, member, error);
 }
 
+/* An empty string or no bytes are none, also where they are set, in a oneof. */
+static bool has_value(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *message) {
+        const void *member = (const uint8_t *) message + field->offset;
+
+        if (!field_is_set(field, message))
+                return false;
+        if (field->type == PROTOBUF_C_TYPE_STRING)
+                return !isempty(*(const char *const *) member);
+        return field->type != PROTOBUF_C_TYPE_BYTES || ((const ProtobufCBinaryData *) member)->len > 0;
+}
+
+static int check_group(const MessageInfo *info, const FieldGroup *group, const JsonPath *path,
+        const ProtobufCMessage *message, JsonError *error) {
+        const ProtobufCFieldDescriptor *fields = info->descriptor->fields, *given = NULL;
+        const JsonPath first = {path, JSON_STEP_FIELD, fields[group->fields[0]].name, 0};
+
+        FOREACH_ARRAY(index, group->fields, group->n_fields) {
+                const JsonPath step = {path, JSON_STEP_FIELD, fields[*index].name, 0};
+
+                if (!has_value(&fields[*index], message))
+                        continue;
+                if (given)
+                        return json_fail(error, &step, "cannot be given together with %s", given->name);
+                given = &fields[*index];
+        }
+        if (given || !group->required)
+                return 0;
+        return json_fail(error, &first, "this or %s is required", fields[group->fields[1]].name);
+}
+
 static int check_fields(
         const MessageInfo *info, const JsonPath *path, const ProtobufCMessage *message, JsonError *error) {
         if (!message) /* a map's entry without a value */
@@ -158,6 +188,11 @@ static int check_fields(
                 const ProtobufCFieldDescriptor *field = &info->descriptor->fields[i];
                 const JsonPath step = {path, JSON_STEP_FIELD, field->name, 0};
                 int r = check_field(&info->fields[i], field, &step, message, error);
+                if (r < 0)
+                        return r;
+        }
+        FOREACH_ARRAY(group, info->groups, info->n_groups) {
+                int r = check_group(info, group, path, message, error);
                 if (r < 0)
                         return r;
         }

@@ -35,9 +35,18 @@ typedef struct FieldInfo {
         unsigned json_key_size;
 } FieldInfo;
 
+/* Fields of which at most one may have a value. */
+typedef struct FieldGroup {
+        bool required; /* and one must */
+        unsigned n_fields;
+        const unsigned *fields; /* indexes into descriptor->fields */
+} FieldGroup;
+
 struct MessageInfo {
         const ProtobufCMessageDescriptor *descriptor;
         const FieldInfo *fields;
+        unsigned n_groups;
+        const FieldGroup *groups;
         const RecordInfo *record; /* NULL: not stored by itself */
 };
 

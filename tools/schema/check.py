@@ -21,8 +21,28 @@ def check(schema, problems):
 def check_message(message, problems):
     for field in message.fields:
         check_field(message, field, problems)
+    check_between(message, problems)
     if message.record:
         check_record(message, problems)
+
+
+def check_between(message, problems):
+    """What the (fields) option says of several fields."""
+    def complain(text):
+        problems.add(message.where, f'{message.name}: {text}')
+
+    for group in message.exclusive:
+        fields = [next((f for f in message.fields if f.name == name), None) for name in group]
+        if len(set(group)) < 2 or None in fields:
+            complain(f'exclusive: {", ".join(group) or "nothing"}: needs at least two of its fields')
+        elif any(f.repeated or f.rules.required or f.rules.private or f.oneof is not None for f in fields):
+            complain(f'exclusive: {", ".join(group)}: must be single fields, neither required nor private, outside a oneof')
+    for name in message.one_of:
+        members = message.members_of(name)
+        if not members:
+            complain(f'one_of: there is no oneof {name}')
+        elif len(members) < 2 or any(not (f.is_string or f.is_bytes) or f.rules.private for f in members):
+            complain(f'one_of: {name} needs at least two members, which are strings or bytes')
 
 
 def check_field(message, field, problems):

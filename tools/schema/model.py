@@ -94,6 +94,7 @@ class Message:
     def __init__(self, full_name, names, comment, where):
         self.full_name, self.names, self.comment, self.where = full_name, names, comment, where
         self.fields, self.oneofs, self.record, self.is_map_entry = [], [], None, False
+        self.exclusive, self.one_of = [], []  # names of fields that exclude each other; names of oneofs that need a value
 
     @property
     def name(self):
@@ -103,6 +104,10 @@ class Message:
     def shown_fields(self):
         """Those that a client sees."""
         return [f for f in self.fields if not f.rules.private]
+
+    def members_of(self, oneof):
+        """The fields of the oneof of this name."""
+        return [f for f in self.fields if f.oneof is not None and self.oneofs[f.oneof] == oneof]
 
     def index_of(self, name):
         """The index in protobuf-c's descriptor->fields, which is sorted by tag; None if there is none."""
@@ -180,6 +185,7 @@ class Reader:
         self.set = set_class.FromString(data)
         find = pool.FindExtensionByName
         self.rules, self.record = find('stonechat.v1.rules'), find('stonechat.v1.record')
+        self.fields_rules = find('stonechat.v1.fields')
         self.method, self.error = find('stonechat.v1.method'), find('stonechat.v1.error')
         self.pb_c_file = find('pb_c_file')
         self.problems, self.schema = problems, Schema()
@@ -224,6 +230,8 @@ class Reader:
         message.oneofs = [o.name for o in proto.oneof_decl]
         if proto.options.HasExtension(self.record):
             message.record = proto.options.Extensions[self.record]
+        between = proto.options.Extensions[self.fields_rules]
+        message.exclusive, message.one_of = [list(group.fields) for group in between.exclusive], list(between.one_of)
         for i, field in enumerate(proto.field):
             here = path + (2, i)
             message.fields.append(Field(field, field.options.Extensions[self.rules], self.comment(here), self.where(here)))

@@ -9,7 +9,10 @@ from .tables import HEAD, c_string
 IDENTIFIER = '^[A-Za-z0-9_.:#@-]*$'
 ABOUT = ('Every method of Stonechat over HTTP. Bodies are JSON in UTF-8. In answers a field with its default value '
          '(zero, empty, false) is left out; unknown fields must be ignored. Times are Unix time in milliseconds. '
-         'Sizes are bytes of UTF-8. Errors are problem documents (RFC 9457) with a stable `code`.')
+         'Sizes are bytes of UTF-8. In requests null is the same as absent, and integers may be given as strings of digits. '
+         'Errors are problem documents (RFC 9457) with a stable `code`.')
+BASE64 = '^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$'
+TEXT = r'^[^\u0000]*$'  # no NUL
 
 
 def sentence(text):
@@ -33,18 +36,15 @@ def scalar(field):
     if field.is_integer:
         bits, signed = INTEGERS[field.type]
         result = {'type': 'integer', 'format': f'int{bits}' if signed else f'uint{bits}'}
-        if not signed:
-            result['minimum'] = 0
-        if rules.max:
-            result['maximum'] = rules.max
+        # One beyond 63 bits has to be a string in JSON.
+        result['minimum'] = -(1 << (bits - 1)) if signed else 0
+        result['maximum'] = rules.max or (1 << min(bits, 63) if not signed else 1 << (bits - 1)) - 1
         if rules.default:
             result['default'] = rules.default
         return result
     if field.is_bytes:
-        return {} if rules.raw_json else {'type': 'string', 'contentEncoding': 'base64'}
-    result = {'type': 'string'}
-    if rules.identifier:
-        result['pattern'] = IDENTIFIER
+        return {} if rules.raw_json else {'type': 'string', 'contentEncoding': 'base64', 'pattern': BASE64}
+    result = {'type': 'string', 'pattern': IDENTIFIER if rules.identifier else TEXT}
     if rules.secret:
         result['format'] = 'password'
     return result
@@ -74,21 +74,60 @@ def field_schema(field):
     return result
 
 
-def message_schema(message, without=()):
+def or_null(field, schema):
+    """Of a request: whoever gives nothing may say so."""
+    if field.rules.required or field.rules.raw_json and not field.repeated:
+        return schema
+    if '$ref' in schema:
+        return {'anyOf': [schema, {'type': 'null'}]}
+    result = dict(schema, type=[schema['type'], 'null'])
+    if 'enum' in schema:
+        result['enum'] = schema['enum'] + [None]
+    return result
+
+
+SOME = {'not': {'type': 'null'}}
+
+
+def exclusive_numbers(names):
+    """At most one of these is given and not zero."""
+    return [{'not': {'required': [a, b], 'properties': {name: {'type': 'integer', 'minimum': 1} for name in (a, b)}}}
+            for n, a in enumerate(names) for b in names[n + 1:]]
+
+
+def one_of(message, oneof):
+    """Exactly one of the members, with a value."""
+    names = [f.name for f in message.members_of(oneof)]
+    return [{'required': [name], 'properties': {other: {'type': 'string', 'minLength': 1} if other == name else {'type': 'null'}
+                                                for other in names}} for name in names]
+
+
+def between(message, names):
+    """What holds between the fields of these names, as keywords of their schema."""
+    result, all_of = {}, []
+    for group in message.exclusive:
+        if set(group) <= names:
+            all_of += exclusive_numbers(group)
+    for i, oneof in enumerate(message.oneofs):
+        members = [f.name for f in message.shown_fields if f.oneof == i and f.name in names]
+        if oneof in message.one_of:
+            result['oneOf'] = one_of(message, oneof)
+        else:
+            all_of += [{'not': {'required': [a, b], 'properties': {a: SOME, b: SOME}}}
+                       for n, a in enumerate(members) for b in members[n + 1:]]
+    return result | ({'allOf': all_of} if all_of else {})
+
+
+def message_schema(message, without=(), request=False):
     fields = [f for f in message.shown_fields if f.name not in without]
-    result = {'type': 'object', 'properties': {f.name: field_schema(f) for f in fields}}
+    result = {'type': 'object', 'properties': {
+        f.name: or_null(f, field_schema(f)) if request else field_schema(f) for f in fields}}
     if message.comment and not without:
         result['description'] = message.comment
     required = [f.name for f in fields if f.rules.required]
     if required:
         result['required'] = required
-    exclusive = []
-    for i in range(len(message.oneofs)):
-        names = [f.name for f in fields if f.oneof == i]
-        exclusive += [{'not': {'required': [a, b]}} for n, a in enumerate(names) for b in names[n + 1:]]
-    if exclusive:
-        result['allOf'] = exclusive
-    return result
+    return result | between(message, {f.name for f in fields})
 
 
 def parameter(field, place):
@@ -100,6 +139,14 @@ def parameter(field, place):
     return result
 
 
+def exclusive_parameters(message, names):
+    """Parameters that exclude each other: the members of one object, so that its schema can say so."""
+    fields = [f for f in message.fields if f.name in names]
+    return {'name': '_or_'.join(names), 'in': 'query', 'style': 'form', 'explode': True, 'required': False,
+            'description': f'Each of these is a query parameter: {", ".join(names)}. At most one of them.',
+            'schema': {'type': 'object', 'properties': {f.name: field_schema(f) for f in fields}} | {'allOf': exclusive_numbers(names)}}
+
+
 def operation(method):
     request = method.request
     in_query = method.verb in ('GET', 'DELETE')
@@ -108,12 +155,14 @@ def operation(method):
     parameters = [parameter(f, 'path') for f in request.fields if f.name in method.path_fields]
     rest = [f for f in request.fields if f.name not in method.path_fields]
     if in_query:
-        parameters += [parameter(f, 'query') for f in rest]
+        grouped = {name for group in request.exclusive for name in group}
+        parameters += [exclusive_parameters(request, group) for group in request.exclusive]
+        parameters += [parameter(f, 'query') for f in rest if f.name not in grouped]
     if parameters:
         result['parameters'] = parameters
     if rest and not in_query:
-        schema = message_schema(request, method.path_fields) if method.path_fields else reference(request)
-        result['requestBody'] = {'required': any(f.rules.required for f in rest),
+        schema = message_schema(request, method.path_fields, True) if method.path_fields else reference(request)
+        result['requestBody'] = {'required': any(f.rules.required for f in rest) or bool(request.one_of),
                                  'content': {'application/json': {'schema': schema}}}
     result['responses'] = {
         str(method.status): {'description': 'Done.', 'content': {'application/json': {'schema': reference(method.response)}}},
@@ -170,7 +219,8 @@ def document(schema, version):
         paths.setdefault(method.path, {})[method.verb.lower()] = operation(method)
     services = [name for name in schema.services if any(m.service == name for m in rest_methods(schema))]
     tags = [{'name': name} | ({'description': schema.services[name]} if schema.services[name] else {}) for name in services]
-    schemas = {message.name: message_schema(message) for message in used_messages(schema)}
+    requests = {method.request.full_name for method in rest_methods(schema)}
+    schemas = {message.name: message_schema(message, request=message.full_name in requests) for message in used_messages(schema)}
     schemas['Problem'] = problem(schema)
     return {
         'openapi': '3.1.0',

@@ -67,7 +67,12 @@ def field_table(message):
         notes = field.comment
         if field.oneof is not None and sum(f.oneof == field.oneof for f in message.shown_fields) > 1:
             others = [f'`{f.name}`' for f in message.shown_fields if f.oneof == field.oneof and f is not field]
+            if message.oneofs[field.oneof] in message.one_of:
+                others[0] = f'{others[0]}; one of them is required'
             notes = f'{notes} Not together with {", ".join(others)}.'.strip()
+        for group in message.exclusive:
+            if field.name in group:
+                notes = f'{notes} Not together with {", ".join(f"`{name}`" for name in group if name != field.name)}.'.strip()
         cells = [f'`{field.name}`', type_name(field), rules_text(field), notes]
         yield '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
     yield ''

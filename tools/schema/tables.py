@@ -95,12 +95,24 @@ def message_tables(message):
         yield f'\nstatic const FieldInfo {lower}__fields[] = {{'
         yield from map(field_info, message.fields)
         yield '};'
+    groups = [(False, group) for group in message.exclusive]
+    groups += [(True, [f.name for f in message.members_of(name)]) for name in message.one_of]
+    for i, (_, names) in enumerate(groups):
+        yield f'static const unsigned {lower}__group_{i}[] = {{{", ".join(str(message.index_of(n)) for n in names)}}};'
+    if groups:
+        yield f'static const FieldGroup {lower}__groups[] = {{'
+        for i, (required, names) in enumerate(groups):
+            yield f'        {{.required = {c_bool(required)}, .n_fields = {len(names)}, .fields = {lower}__group_{i}}},'
+        yield '};'
     if message.record:
         yield from record_tables(message)
     yield f'const MessageInfo {lower}__info = {{'
     yield f'        .descriptor = &{lower}__descriptor,'
     if message.fields:
         yield f'        .fields = {lower}__fields,'
+    if groups:
+        yield f'        .n_groups = {len(groups)},'
+        yield f'        .groups = {lower}__groups,'
     if message.record:
         yield f'        .record = &{lower}__record,'
     yield '};'

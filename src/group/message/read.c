@@ -70,8 +70,6 @@ int handle_message_history(Call *call, const Sc__HistoryRequest *request, Sc__Hi
         StoreRows *rows;
         int r;
 
-        if (request->before > 0 && request->after > 0)
-                return call_refuse(call, ERROR_INVALID_ARGUMENT, "before: not together with after");
         r = access_conversation(call, request->conversation, &conversation);
         if (r < 0)
                 return r;

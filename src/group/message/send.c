@@ -178,17 +178,6 @@ static void wait_for_admission(Send *send, Conversation *conversation, Admission
 
 /* --- the handler --- */
 
-static bool has_body(const Sc__SendRequest *request) {
-        switch (request->body_case) {
-        case SC__SEND_REQUEST__BODY_TEXT:
-                return !isempty(request->text);
-        case SC__SEND_REQUEST__BODY_DATA:
-                return request->data.len > 0;
-        default:
-                return false;
-        }
-}
-
 static void submit(Send *send) {
         const char *user = send->call->caller.user;
         GroupRole *role = send->call->role;
@@ -206,8 +195,6 @@ static void submit(Send *send) {
 }
 
 void handle_message_send(Call *call, const Sc__SendRequest *request) {
-        if (!has_body(request))
-                return call_fail(call, ERROR_INVALID_ARGUMENT, "text: a message needs text or data");
         if (is_personal_id(request->conversation))
                 return call_fail(call, ERROR_PERMISSION_DENIED,
                         "conversation: only the server writes to personal conversations");

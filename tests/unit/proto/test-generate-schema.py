@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Mistakes in definitions are refused, by name and line: test-generate-schema.py GENERATOR PROTO-FOLDER PROTOBUF-INCLUDE"""
+import json
 import pathlib
 import subprocess
 import sys
@@ -155,6 +156,26 @@ class Generator(unittest.TestCase):
                 ('oneof o { string s = 1 [(rules) = {required: true}]; }', 'required makes no sense')]:
             with self.subTest(field=field):
                 self.refuses(f'message M {{ {field} }}\n', expected)
+
+    def test_between_fields(self):
+        for options, fields, expected in [
+                ('exclusive: {fields: "a"}', 'uint32 a = 1;', 'needs at least two of its fields'),
+                ('exclusive: {fields: "a" fields: "a"}', 'uint32 a = 1;', 'needs at least two of its fields'),
+                ('exclusive: {fields: "a" fields: "x"}', 'uint32 a = 1;', 'needs at least two of its fields'),
+                ('exclusive: {fields: "a" fields: "b"}', 'uint32 a = 1; repeated uint32 b = 2;', 'must be single fields'),
+                ('one_of: "o"', 'string s = 1;', 'there is no oneof o'),
+                ('one_of: "o"', 'oneof o { string s = 1; }', 'needs at least two members'),
+                ('one_of: "o"', 'oneof o { string s = 1; uint32 n = 2; }', 'which are strings or bytes')]:
+            with self.subTest(options=options):
+                self.refuses(f'message M {{ option (fields) = {{{options}}}; {fields} }}\n', expected)
+        made = {}
+        request = ('message Req { option (fields) = {exclusive: {fields: "a" fields: "b"} one_of: "o"}; uint32 a = 1; uint32 b = 2;'
+                   ' oneof o { string s = 3 [(rules) = {max_size: 9}]; bytes t = 4 [(rules) = {max_size: 9}]; } } message Res {}\n')
+        self.assertIsNone(self.generate(request + 'service S {\n' + method('name: "thing.do" role: ROLE_API scope: {any: true} http: "POST /v1/things"') + '}\n', made))
+        schema = json.loads(made['openapi.json'])['components']['schemas']['Req']
+        self.assertEqual([one['required'] for one in schema['oneOf']], [['s'], ['t']])
+        self.assertEqual(schema['allOf'][0]['not']['required'], ['a', 'b'])
+        self.assertEqual(schema['properties']['s']['type'], ['string', 'null'])
 
     def test_recursion(self):
         self.refuses('message A { B b = 1; } message B { repeated A a = 1; }\n', 'A: contains itself by way of A → B')

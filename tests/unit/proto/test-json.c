@@ -276,6 +276,24 @@ static void test_rules(void **state) {
                 "publish.data: is required");
 }
 
+static void test_rules_between_fields(void **state) {
+        const MessageInfo *send = &sc__send_request__info, *history = &sc__history_request__info;
+
+        refused(send, "{\"conversation\":\"c\"}", "text: this or data is required");
+        refused(send, "{\"conversation\":\"c\",\"text\":\"\"}", "text: this or data is required");
+        refused(send, "{\"conversation\":\"c\",\"data\":\"\"}", "text: this or data is required");
+        refused(send, "{\"conversation\":\"c\",\"text\":null}", "text: this or data is required");
+        refused(send, "{\"conversation\":\"c\",\"text\":\"a\",\"data\":\"YQ==\"}",
+                "data: cannot be given together with text");
+        refused(history, "{\"conversation\":\"c\",\"before\":1,\"after\":2}",
+                "after: cannot be given together with before");
+        Sc__HistoryRequest request = SC__HISTORY_REQUEST__INIT;
+        JsonError error;
+        request.conversation = (char *) "c";
+        request.before = 3;
+        assert_int_equal(message_check(history, &request.base, &error), 0);
+}
+
 /* What only comes by the binary surfaces. */
 static void test_rules_of_binary(void **state) {
         Sc__SendRequest request = SC__SEND_REQUEST__INIT;
@@ -474,6 +492,7 @@ int main(void) {
                 cmocka_unit_test(test_maps),
                 cmocka_unit_test(test_types),
                 cmocka_unit_test(test_rules),
+                cmocka_unit_test(test_rules_between_fields),
                 cmocka_unit_test(test_rules_of_binary),
                 cmocka_unit_test(test_syntax),
                 cmocka_unit_test(test_nul_bytes),

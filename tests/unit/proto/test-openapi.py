@@ -68,6 +68,7 @@ class OpenApi(unittest.TestCase):
             for parameter in operation.get('parameters', []):
                 self.assertTrue(parameter['required'] or parameter['in'] == 'query')
                 self.assertIn('type', parameter['schema'])
+                self.assertEqual(parameter['schema']['type'] == 'object', parameter.get('style') == 'form')
             body = operation.get('requestBody', {}).get('content', {}).get('application/json', {}).get('schema', {})
             self.assertEqual(declared & set(body.get('properties', {})), set())
 
@@ -85,6 +86,19 @@ class OpenApi(unittest.TestCase):
         history = document['paths']['/v1/conversations/{conversation}/messages']['get']
         limit = next(p for p in history['parameters'] if p['name'] == 'limit')
         self.assertEqual((limit['in'], limit['schema']['maximum'], limit['schema']['default']), ('query', 1000, 50))
+
+    def test_what_holds_between_fields(self):
+        messages = document['paths']['/v1/conversations/{conversation}/messages']
+        body = messages['post']['requestBody']['content']['application/json']['schema']
+        self.assertEqual([one['required'] for one in body['oneOf']], [['text'], ['data']])
+        group = next(p for p in messages['get']['parameters'] if p.get('style') == 'form')
+        self.assertEqual(set(group['schema']['properties']), {'before', 'after'})
+        self.assertEqual(group['schema']['allOf'][0]['not']['required'], ['before', 'after'])
+
+    def test_null_is_for_optional_fields_of_requests(self):
+        login = document['components']['schemas']['LoginRequest']['properties']
+        self.assertEqual((login['username']['type'], login['device']['type']), ('string', ['string', 'null']))
+        self.assertEqual(document['components']['schemas']['TokenResponse']['properties']['session']['type'], 'string')
 
     def test_security(self):
         public = {o['operationId'] for _, _, o in operations() if o.get('security') == []}
