@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "failing-allocations.h"
+#include "util/fd-util.h"
 #include "util/string-util.h"
 #include "web-fixture.h"
 
@@ -58,9 +59,51 @@ static void test_every_allocation_fails_once(void **state) {
         fixture_free(f);
 }
 
+/* Everything that takes memory: a message in fragments, a ping in two pieces, an echo, the closing handshake. True if the
+ * echo came. It ends in any case. */
+static bool talk(Fixture *f) {
+        _cleanup_close_ int fd = client_connect(f);
+        _cleanup_free_ Frame *frame = new0(Frame, 1);
+        bool heard = false;
+
+        client_send_string(fd,
+                "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+        if (client_response(fd, NULL, NULL, true) != 101)
+                return false;
+        client_frame(fd, 0x01, "one ", 4, true);
+        client_send(fd, "\x89\x84\0\0\0\0pi", 8);
+        (void) fixture_connections(f); /* the loop has a turn between the two */
+        client_send(fd, "ng", 2);
+        client_frame(fd, 0x80, "two", 3, true);
+        client_text(fd, "close");
+        while (client_read_frame(fd, frame)) {
+                heard |= frame->opcode == 1 && strcmp(frame->data, "one two") == 0;
+                if (frame->opcode == 8)
+                        client_frame(fd, 0x88, "\x0d\xad", 2, true);
+        }
+        return heard;
+}
+
+static void test_every_allocation_of_a_websocket_fails_once(void **state) {
+        Fixture *f = fixture_start();
+        unsigned left = 0, n_spoiled = 0;
+
+        for (unsigned n = 1; left == 0; n++) {
+                fixture_call(f, set_allocation_to_fail, &n);
+                n_spoiled += !talk(f);
+                fixture_call(f, get_allocation_to_fail, &left);
+                fixture_call(f, set_allocation_to_fail, &(unsigned){0});
+                assert_true(talk(f));
+        }
+        assert_true(n_spoiled > 5);
+        fixture_free(f);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_every_allocation_fails_once),
+                cmocka_unit_test(test_every_allocation_of_a_websocket_fails_once),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
