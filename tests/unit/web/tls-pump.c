@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -80,6 +81,19 @@ static void wait_for_either(Pump *p) {
                 p->down.done = true;
 }
 
+static atomic_uint n_pumps;
+
+/* LeakSanitizer looks when the program ends, and would find what a thread has on its stack only. By then the clients
+ * are closed, so that all threads end. */
+static void wait_for_pumps(void) {
+        for (unsigned i = 0; i < 5000 && atomic_load(&n_pumps) > 0; i++)
+                usleep(1000);
+}
+
+static void register_wait(void) {
+        atexit(wait_for_pumps);
+}
+
 static void *pump(void *userdata) {
         Pump *p = userdata;
 
@@ -88,10 +102,12 @@ static void *pump(void *userdata) {
         transport_free(p->transport);
         close(p->fd);
         free(p);
+        atomic_fetch_sub(&n_pumps, 1);
         return NULL;
 }
 
 int tls_pump_start(int connected_fd, TlsContext *client) {
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
         Pump *p = new0(Pump, 1);
         pthread_attr_t attributes;
         pthread_t thread;
@@ -101,6 +117,8 @@ int tls_pump_start(int connected_fd, TlsContext *client) {
         p->fd = pair[1];
         assert_se(fcntl(connected_fd, F_SETFL, O_NONBLOCK) == 0);
         assert_se(transport_new(&p->transport, connected_fd, client) == 0);
+        pthread_once(&once, register_wait);
+        atomic_fetch_add(&n_pumps, 1);
         assert_se(pthread_attr_init(&attributes) == 0 &&
                   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0 &&
                   pthread_create(&thread, &attributes, pump, p) == 0);
