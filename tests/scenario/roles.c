@@ -137,19 +137,26 @@ void roles_end_of_during(void) {
         (void) cpu_read(&cpu_after, options.slice);
 }
 
+/* A unit that was started anew begins to count anew. */
+static bool is_same(const char *unit) {
+        for (unsigned i = 0; i < n_roles; i++)
+                if (streq(roles[i].unit, unit))
+                        return role_pid(unit) == roles[i].pid;
+        return false;
+}
+
 static void print_cpu(const char *indent) {
         double sum = 0;
 
-        printf("%sprocessor time meanwhile, s:", indent);
+        printf("%sprocessor time meanwhile of roles that were not started anew, s:", indent);
         for (unsigned i = 0; i < cpu_after.n; i++) {
                 uint64_t before = 0;
                 for (unsigned k = 0; k < cpu_before.n; k++)
                         if (streq(cpu_before.units[k].name, cpu_after.units[i].name))
                                 before = cpu_before.units[k].usec;
-                /* A unit that was started anew may have a new control group. */
                 double seconds =
                         (double) (cpu_after.units[i].usec - MIN(before, cpu_after.units[i].usec)) / 1e6;
-                if (seconds < 0.01 || !startswith(cpu_after.units[i].name, "stonechat-"))
+                if (seconds < 0.01 || !is_same(cpu_after.units[i].name))
                         continue;
                 sum += seconds;
                 printf(" %.*s %.2f,", (int) strcspn(cpu_after.units[i].name + 10, "@."),
