@@ -13,11 +13,11 @@ const { users, histories } = JSON.parse(readFileSync(new URL('expectations.json'
 const user = (name) => users.find(({ username }) => username === name);
 const view = (name, conversation) => user(name).list.find((one) => one.conversation.id === conversation);
 
-// As 0.1 left it in the state directory of the role, which its unit has made.
+// As 0.1 left it in the state directory of the role: one user, stonechat, owned all.
 async function putStore(host, role, name) {
   const path = `/var/lib/stonechat/${role}/${name}.db`;
   await host.write(`/tmp/${name}.sql`, readFileSync(new URL(`${name}.sql`, directory), 'utf8'));
-  await host.shell(`rm -f ${path} ${path}-*; sqlite3 ${path} </tmp/${name}.sql; chown stonechat-${role}:stonechat-${role} ${path}; chmod 600 ${path}`);
+  await host.shell(`rm -f ${path} ${path}-*; sqlite3 ${path} </tmp/${name}.sql; chmod 600 ${path}; chown -R stonechat:stonechat /var/lib/stonechat/${role}`);
 }
 
 let host;
@@ -46,10 +46,12 @@ describe('the stores of 0.1', { skip: postgresql }, () => {
       start: false,
       files: { '/etc/stonechat/stonechat.conf.d/50-test.conf': '[Api]\nLoginRate=0\nLoginAccountRate=0\n[Auth]\nMaxSessions=1000\n[Limits]\nUserRate=0\nAddressRate=0\n' },
     });
+    await host.shell('useradd --system --no-create-home stonechat');
     await host.systemctl('start', 'stonechat-api.service', 'stonechat-group.service');
     await host.systemctl('stop', 'stonechat-api.service', 'stonechat-api.socket', 'stonechat-group.service', 'stonechat-group.socket');
     await putStore(host, 'api', 'accounts');
     await putStore(host, 'group', 'conversations');
+    await host.shell('cd /var/lib/stonechat/keys; rm *; head -c 32 /dev/urandom >token.key; chmod 600 token.key');
     await host.systemctl('enable', '--now', 'stonechat.target');
   });
   after(async () => {
@@ -63,6 +65,12 @@ describe('the stores of 0.1', { skip: postgresql }, () => {
     await host.systemctl('start', 'stonechat-job@integrity-check.service');
     for (const [role, name] of [['api', 'accounts'], ['group', 'conversations']])
       assert.equal((await host.call('sqlite3', `/var/lib/stonechat/${role}/${name}.db`, 'PRAGMA user_version')).trim(), '2');
+  });
+
+  it('belong to their roles, and nothing is left of the secret that all roles had', async () => {
+    for (const role of ['api', 'group'])
+      assert.equal(await host.shell(`find /var/lib/stonechat/${role} -printf '%u:%g %m\\n' | sort -u`), `stonechat-${role}:stonechat-${role} 600\nstonechat-${role}:stonechat-${role} 700\n`);
+    assert.equal(await host.call('ls', '/var/lib/stonechat/keys'), 'token.private.pem\ntoken.public.pem\n');
   });
 
   it('know everybody by his password, and nobody by another', async () => {
