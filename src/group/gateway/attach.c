@@ -5,8 +5,6 @@
 #include "group/gateway/attach-batch.h"
 #include "schema-tables.h"
 #include "service-handlers.h"
-#include "util/string-util.h"
-#include "util/time-util.h"
 
 /* The methods are hot because of when they begin, not how they go on: attaching and detaching take effect in
  * the order in which the gateway asked, and however many clients come back at once, none is refused. Batches
@@ -33,10 +31,6 @@ AttachQueue *attach_queue_free(AttachQueue *queue) {
 
 /* --- the queue --- */
 
-static bool is_late(const AttachBatch *batch) {
-        return batch->call->deadline_usec > 0 && boottime_usec() >= batch->call->deadline_usec;
-}
-
 /* On a fiber: one after the other until none waits. */
 static void run_waiting(void *userdata) {
         GroupRole *role = userdata;
@@ -44,7 +38,8 @@ static void run_waiting(void *userdata) {
 
         while ((batch = TAILQ_FIRST(&role->attaches->waiting))) {
                 TAILQ_REMOVE(&role->attaches->waiting, batch, entry);
-                attach_batch_end(batch, is_late(batch) ? -ETIMEDOUT : attach_batch_run(batch));
+                int r = call_check_wanted(batch->call);
+                attach_batch_end(batch, r < 0 ? r : attach_batch_run(batch));
         }
         role->attaches->n_running--;
 }
