@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The life of a WebSocket (RFC 6455) once the handshake was answered: until the closing handshake is done, or fails. */
+/* The life of a WebSocket (RFC 6455) once the handshake was answered: until the closing handshake is done, or
+ * fails. */
 #include "log/log.h"
 #include "web/websocket-internal.h"
 
