@@ -59,8 +59,8 @@ static void test_every_allocation_fails_once(void **state) {
         fixture_free(f);
 }
 
-/* Everything that takes memory: a message in fragments, a ping in two pieces, an echo, the closing handshake. True if the
- * echo came. It ends in any case. */
+/* Everything that takes memory: a message in fragments, a ping in two pieces, an echo, the closing handshake. True
+ * if the echo came. It ends in any case. */
 static bool talk(Fixture *f) {
         _cleanup_close_ int fd = client_connect(f);
         _cleanup_free_ Frame *frame = new0(Frame, 1);

@@ -2,8 +2,8 @@
 #pragma once
 
 /* A web server on its own thread, and blocking raw-socket clients to try it with. With STONECHAT_TEST_TLS=1 in the
- * environment both speak TLS, and the tests, whose sockets are plain all the same, see no difference. What the server's handlers
- * do follows from the path or the message that a client sends; see web-fixture.c. */
+ * environment both speak TLS, and the tests, whose sockets are plain all the same, see no difference. What the
+ * server's handlers do follows from the path or the message that a client sends; see web-fixture.c. */
 
 #include <stdbool.h>
 
