@@ -272,6 +272,13 @@ void fault_vfs_arm(Fault fault, unsigned first, unsigned count) {
         pthread_mutex_unlock(&disk.mutex);
 }
 
+unsigned fault_vfs_n_operations(void) {
+        pthread_mutex_lock(&disk.mutex);
+        unsigned n = disk.n_operations;
+        pthread_mutex_unlock(&disk.mutex);
+        return n;
+}
+
 bool fault_vfs_disarm(void) {
         pthread_mutex_lock(&disk.mutex);
         disk.fault = FAULT_NONE;

@@ -24,6 +24,8 @@ void fault_vfs_register(void);
 void fault_vfs_forget(void);
 /* Starts to count at 1. */
 void fault_vfs_arm(Fault fault, unsigned first, unsigned count);
+/* Operations since then. */
+unsigned fault_vfs_n_operations(void);
 /* All works again. Answers whether the fault happened. */
 bool fault_vfs_disarm(void);
 

@@ -142,6 +142,24 @@ static void test_no_space_for_the_batch(void **state) {
         fixture_done(&f);
 }
 
+/* Whatever it changed: see wal-vfs.h. */
+static void test_commit_is_one_write(void **state) {
+        Fixture f;
+
+        fixture_new(&f);
+        assert_int_equal(fixture_open(&f, NULL), 0);
+        assert_int_equal(fixture_append_text(&f, "c", 0, "a", "1", "one").r, 0);
+        fault_vfs_arm(FAULT_NONE, 1, 0);
+        assert_int_equal(fixture_append_text(&f, "c", 1, "a", "2", "two").r, 0);
+        unsigned n = fault_vfs_n_operations();
+        if (fault_vfs_damages) /* several pages, in two parts each, and the rest of the last sector */
+                assert_in_range(n, 4, 40);
+        else
+                assert_int_equal(n, 2); /* with the sync */
+        (void) fault_vfs_disarm();
+        fixture_done(&f);
+}
+
 static void count_unknown(int r, const StoreWritten *written, void *userdata) {
         Fixture *f = userdata;
 
@@ -183,6 +201,7 @@ int main(void) {
                 cmocka_unit_test(test_batch_fails_together),
                 cmocka_unit_test(test_no_space_for_the_batch),
                 cmocka_unit_test(test_failed_commit_is_unknown),
+                cmocka_unit_test(test_commit_is_one_write),
         };
 
         fault_vfs_register();
