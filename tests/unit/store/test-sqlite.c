@@ -11,6 +11,7 @@
 #include "log/log.h"
 #include "store/record.h"
 #include "store/sqlite/sql.h"
+#include "store/sqlite/wal-vfs.h"
 #include "store/store-backend.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
@@ -266,6 +267,58 @@ static void test_log_is_bounded(void **state) {
         assert_int_equal(fixture_append_text(f, "c", seq, "a", "last", "x").last_seq, seq + 1);
 }
 
+static void exec_on(sqlite3 *db, const char *sql) {
+        char *message = NULL;
+
+        if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
+                fail_msg("%s: %s", sql, message);
+}
+
+static void run_gathered(const char *path, int n_rows) {
+        sqlite3 *writer, *reader;
+        sqlite3_stmt *sum;
+        char insert[256];
+
+        assert_int_equal(sqlite3_open_v2(path, &writer, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                                 wal_vfs_register()),
+                SQLITE_OK);
+        exec_on(writer, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = 10;"
+                        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, text BLOB)");
+        assert_int_equal(sqlite3_open(path, &reader), SQLITE_OK);
+        snprintf(insert, sizeof(insert),
+                "WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < %d)"
+                "INSERT INTO t SELECT i, 0, randomblob(500) FROM c",
+                n_rows);
+        exec_on(writer, insert);
+        assert_int_equal(sqlite3_prepare_v2(reader, "SELECT sum(n) FROM t", -1, &sum, NULL), SQLITE_OK);
+        for (int i = 1; i <= 20; i++) {
+                exec_on(writer, "BEGIN");
+                for (unsigned k = 0; k < 3; k++)
+                        exec_on(writer, "UPDATE t SET n = n + 1, text = randomblob(500)");
+                exec_on(writer, i % 2 ? "COMMIT" : "ROLLBACK");
+                assert_int_equal(sqlite3_step(sum), SQLITE_ROW);
+                assert_int_equal(sqlite3_column_int(sum, 0), (i + 1) / 2 * 3 * n_rows);
+                sqlite3_reset(sum);
+                if (i % 5 == 0)
+                        exec_on(writer, "PRAGMA wal_checkpoint(RESTART)");
+        }
+        sqlite3_finalize(sum);
+        sqlite3_close(reader);
+        sqlite3_close(writer);
+}
+
+/* Transactions larger than the cache write pages to the log, read them again, and write over them, before they are
+ * committed or rolled back; another connection sees the ones that are. What is gathered is more than that, or less. */
+static void test_gathered_log(void **state) {
+        static const int sizes[] = {120, 1000};
+        Fixture *f = *state;
+
+        FOREACH_ARRAY(n_rows, sizes, ELEMENTSOF(sizes)) {
+                _cleanup_free_ char *path = format_string("%s-%d", f->path, *n_rows);
+                run_gathered(path, *n_rows);
+        }
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_newer_schema, fixture_setup_closed, fixture_teardown),
@@ -277,6 +330,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_check_finds_damage, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(test_check_finds_gaps, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(test_log_is_bounded, fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(test_gathered_log, fixture_setup_closed, fixture_teardown),
         };
         store_register_backend(&store_backend_class);
         log_set_level(LOG_EMERG); /* what fails here is meant to */
