@@ -14,135 +14,136 @@ const CONFIGURATION = '/etc/stonechat/stonechat.conf.d/50-test.conf';
 // Clients that say where they come from: the test stands where a proxy would.
 const from = (address) => ({ 'x-forwarded-for': address });
 
-// Of the suites that share one.
-let host;
-before(async () => {
-  host = await Host.boot({
-    files: { [CONFIGURATION]: '[Api]\nLoginRate=0\nMaxConnectionsPerAddress=0\n[Auth]\nHashMemory=64K\nHashOperations=1\nRefreshGraceSec=10min\n[Limits]\nAddressRate=0\n'
-      + '[Group]\nMaxUnanswered=3\nMaxStrangers=6\n' },
-  });
-});
-after(() => host?.stop());
-
-describe('a refresh token', () => {
-  let ann, client;
+describe('an account', () => {
+  let host;
   before(async () => {
-    ann = await newUser(host.api);
-    client = new Client(host.socket, await new Api(host.api).login(ann.username, ann.password, 'phone'));
-    await client.connect();
-  });
-  after(() => client?.disconnect());
-
-  const refresh = (token, options = {}) => request(host.api, 'POST', '/v1/auth/refresh', { json: { refresh_token: token }, ...options });
-
-  // That it is in force, and that the session is.
-  const goesOn = async (token) => {
-    const response = await refresh(token);
-    assert.equal(response.status, 200, response.text);
-    ann.take(response.body);
-    assert.equal((await ann.me()).username, ann.username);
-  };
-
-  it('is exchanged for one successor by a thousand requests at once', async () => {
-    const agent = new http.Agent({ keepAlive: true, maxSockets: 250 });
-    const answers = await Promise.all(Array.from({ length: 1000 }, () => refresh(ann.refreshToken, { agent, timeout: 30_000 })));
-    agent.destroy();
-    assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
-    const successors = new Set(answers.map(({ body }) => body.refresh_token));
-    assert.equal(successors.size, 1);
-    assert.ok(!successors.has(ann.refreshToken));
-    assert.ok((await host.statistics('Api')).refreshes_repeated >= 999);
-    await goesOn([...successors][0]);
-  });
-
-  it('may be used again when the answer was lost, also after the api role was killed', async () => {
-    const spent = ann.refreshToken;
-    const n = (await host.statistics('Api')).refreshes;
-    await new Promise((resolve, reject) => {
-      const body = JSON.stringify({ refresh_token: spent });
-      const socket = net.connect(8080, '127.0.0.1', () => {
-        socket.write(`POST /v1/auth/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
-        // Whatever is answered is not read.
-        until('it was exchanged', 10, async () => (await host.statistics('Api')).refreshes > n).then(() => socket.destroy(), reject);
-      });
-      socket.on('error', reject);
-      socket.on('close', resolve);
+    host = await Host.boot({
+      files: { [CONFIGURATION]: '[Api]\nLoginRate=0\nMaxConnectionsPerAddress=0\n[Auth]\nHashMemory=64K\nHashOperations=1\nRefreshGraceSec=10min\n[Limits]\nAddressRate=0\n'
+        + '[Group]\nMaxUnanswered=3\nMaxStrangers=6\n' },
     });
-    const first = await refresh(spent);
-    assert.equal(first.status, 200, first.text);
-    const oldPid = await host.property('stonechat-api.service', 'MainPID');
-    await host.kill('stonechat-api.service');
-    await host.active('stonechat-api.service', { oldPid });
-    const again = await refresh(spent);
-    assert.equal(again.status, 200, again.text);
-    assert.equal(again.body.refresh_token, first.body.refresh_token);
-    await goesOn(again.body.refresh_token);
+  });
+  after(() => host?.stop());
+
+  describe('a refresh token', () => {
+    let ann, client;
+    before(async () => {
+      ann = await newUser(host.api);
+      client = new Client(host.socket, await new Api(host.api).login(ann.username, ann.password, 'phone'));
+      await client.connect();
+    });
+    after(() => client?.disconnect());
+
+    const refresh = (token, options = {}) => request(host.api, 'POST', '/v1/auth/refresh', { json: { refresh_token: token }, ...options });
+
+    // That it is in force, and that the session is.
+    const goesOn = async (token) => {
+      const response = await refresh(token);
+      assert.equal(response.status, 200, response.text);
+      ann.take(response.body);
+      assert.equal((await ann.me()).username, ann.username);
+    };
+
+    it('is exchanged for one successor by a thousand requests at once', async () => {
+      const agent = new http.Agent({ keepAlive: true, maxSockets: 250 });
+      const answers = await Promise.all(Array.from({ length: 1000 }, () => refresh(ann.refreshToken, { agent, timeout: 30_000 })));
+      agent.destroy();
+      assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
+      const successors = new Set(answers.map(({ body }) => body.refresh_token));
+      assert.equal(successors.size, 1);
+      assert.ok(!successors.has(ann.refreshToken));
+      assert.ok((await host.statistics('Api')).refreshes_repeated >= 999);
+      await goesOn([...successors][0]);
+    });
+
+    it('may be used again when the answer was lost, also after the api role was killed', async () => {
+      const spent = ann.refreshToken;
+      const n = (await host.statistics('Api')).refreshes;
+      await new Promise((resolve, reject) => {
+        const body = JSON.stringify({ refresh_token: spent });
+        const socket = net.connect(8080, '127.0.0.1', () => {
+          socket.write(`POST /v1/auth/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+          // Whatever is answered is not read.
+          until('it was exchanged', 10, async () => (await host.statistics('Api')).refreshes > n).then(() => socket.destroy(), reject);
+        });
+        socket.on('error', reject);
+        socket.on('close', resolve);
+      });
+      const first = await refresh(spent);
+      assert.equal(first.status, 200, first.text);
+      const oldPid = await host.property('stonechat-api.service', 'MainPID');
+      await host.kill('stonechat-api.service');
+      await host.active('stonechat-api.service', { oldPid });
+      const again = await refresh(spent);
+      assert.equal(again.status, 200, again.text);
+      assert.equal(again.body.refresh_token, first.body.refresh_token);
+      await goesOn(again.body.refresh_token);
+    });
+
+    it('ends the session when it is used again later, and no other session', async () => {
+      const other = await new Api(host.api).login(ann.username, ann.password, 'tablet');
+      const spent = other.refreshToken;
+      await other.refresh();
+      await host.write('/etc/stonechat/stonechat.conf.d/60-grace.conf', '[Auth]\nRefreshGraceSec=0\n');
+      await host.systemctl('reload', 'stonechat-api.service');
+      assert.equal((await refresh(spent)).body.code, 'session_revoked');
+      assert.equal((await refresh(other.refreshToken)).body.code, 'session_revoked');
+      await goesOn(ann.refreshToken);
+      assert.equal(client.centrifuge.state, 'connected');
+      assert.equal(client.events.filter(([name]) => name === 'disconnected').length, 0);
+    });
   });
 
-  it('ends the session when it is used again later, and no other session', async () => {
-    const other = await new Api(host.api).login(ann.username, ann.password, 'tablet');
-    const spent = other.refreshToken;
-    await other.refresh();
-    await host.write(CONFIGURATION, '[Auth]\nRefreshGraceSec=0\n');
-    await host.systemctl('reload', 'stonechat-api.service');
-    assert.equal((await refresh(spent)).body.code, 'session_revoked');
-    assert.equal((await refresh(other.refreshToken)).body.code, 'session_revoked');
-    await goesOn(ann.refreshToken);
-    assert.equal(client.centrifuge.state, 'connected');
-    assert.equal(client.events.filter(([name]) => name === 'disconnected').length, 0);
-  });
-});
+  describe('strangers', () => {
+    const open = (api, other) => api.request('POST', '/v1/conversations/direct', { json: { user: other.user.id } });
+    // How many were let in, and what the others were told.
+    const outcome = (answers) => ({
+      opened: answers.filter(({ status }) => status === 200).length,
+      refused: [...new Set(answers.filter(({ status }) => status !== 200).map(({ status, body }) => `${status} ${body.code}`))],
+    });
 
-describe('strangers', () => {
-  const open = (api, other) => api.request('POST', '/v1/conversations/direct', { json: { user: other.user.id } });
-  // How many were let in, and what the others were told.
-  const outcome = (answers) => ({
-    opened: answers.filter(({ status }) => status === 200).length,
-    refused: [...new Set(answers.filter(({ status }) => status !== 200).map(({ status, body }) => `${status} ${body.code}`))],
-  });
+    it('can open so many conversations until somebody answers, however they try', async () => {
+      const spammer = await newUser(host.api);
+      const others = await Promise.all(Array.from({ length: 12 }, () => newUser(host.api)));
+      const answers = await Promise.all(others.map((other) => open(spammer, other)));
+      assert.deepEqual(outcome(answers), { opened: 3, refused: ['403 too_many_unanswered'] });
+      const victim = others[answers.findIndex(({ status }) => status === 200)];
+      const conversation = answers.find(({ status }) => status === 200).body.conversation.id;
+      await spammer.send(conversation, 'hello?');
+      const group = 'stonechat-group.service';
+      const oldPid = await host.property(group, 'MainPID');
+      await host.kill(group);
+      await host.active(group, { oldPid });
+      const waiting = others.filter((_, i) => answers[i].status !== 200);
+      assert.deepEqual(outcome(await Promise.all(waiting.map((other) => open(spammer, other)))), { opened: 0, refused: ['403 too_many_unanswered'] });
+      const client = new Client(host.socket, spammer);
+      await client.connect();
+      await assert.rejects(client.rpc('conversation.open_direct', { user: waiting[0].user.id }), { code: 1034 });
+      client.disconnect();
+      // Who answers makes room for one more.
+      await victim.send(conversation, 'who are you?');
+      assert.deepEqual(outcome(await Promise.all(waiting.map((other) => open(spammer, other)))), { opened: 1, refused: ['403 too_many_unanswered'] });
+      // The others are not concerned.
+      assert.equal((await open(waiting[0], waiting[1])).status, 200);
+    });
 
-  it('can open so many conversations until somebody answers, however they try', async () => {
-    const spammer = await newUser(host.api);
-    const others = await Promise.all(Array.from({ length: 12 }, () => newUser(host.api)));
-    const answers = await Promise.all(others.map((other) => open(spammer, other)));
-    assert.deepEqual(outcome(answers), { opened: 3, refused: ['403 too_many_unanswered'] });
-    const victim = others[answers.findIndex(({ status }) => status === 200)];
-    const conversation = answers.find(({ status }) => status === 200).body.conversation.id;
-    await spammer.send(conversation, 'hello?');
-    const group = 'stonechat-group.service';
-    const oldPid = await host.property(group, 'MainPID');
-    await host.kill(group);
-    await host.active(group, { oldPid });
-    const waiting = others.filter((_, i) => answers[i].status !== 200);
-    assert.deepEqual(outcome(await Promise.all(waiting.map((other) => open(spammer, other)))), { opened: 0, refused: ['403 too_many_unanswered'] });
-    const client = new Client(host.socket, spammer);
-    await client.connect();
-    await assert.rejects(client.rpc('conversation.open_direct', { user: waiting[0].user.id }), { code: 1034 });
-    client.disconnect();
-    // Who answers makes room for one more.
-    await victim.send(conversation, 'who are you?');
-    assert.deepEqual(outcome(await Promise.all(waiting.map((other) => open(spammer, other)))), { opened: 1, refused: ['403 too_many_unanswered'] });
-    // The others are not concerned.
-    assert.equal((await open(waiting[0], waiting[1])).status, 200);
-  });
-
-  it('cannot fill an inbox', async () => {
-    const victim = await newUser(host.api);
-    const client = new Client(host.socket, victim);
-    await client.connect();
-    const many = await Promise.all(Array.from({ length: 12 }, () => newUser(host.api)));
-    const answers = await Promise.all(many.map((stranger) => open(stranger, victim)));
-    assert.deepEqual(outcome(answers), { opened: 6, refused: ['403 inbox_full'] });
-    await until('six are in the inbox', 10, async () => (await victim.conversations()).conversations.length === 6);
-    // The owner opens what he likes, and by answering lets others in.
-    const late = many.find((_, i) => answers[i].status !== 200);
-    const own = await victim.openDirect(late.user.id);
-    await late.send(own, 'thank you');
-    await client.received(own, 1);
-    await victim.send(answers.find(({ status }) => status === 200).body.conversation.id, 'hello');
-    const others = many.filter((stranger, i) => answers[i].status !== 200 && stranger !== late);
-    assert.deepEqual(outcome(await Promise.all(others.map((stranger) => open(stranger, victim)))), { opened: 1, refused: ['403 inbox_full'] });
-    client.disconnect();
+    it('cannot fill an inbox', async () => {
+      const victim = await newUser(host.api);
+      const client = new Client(host.socket, victim);
+      await client.connect();
+      const many = await Promise.all(Array.from({ length: 12 }, () => newUser(host.api)));
+      const answers = await Promise.all(many.map((stranger) => open(stranger, victim)));
+      assert.deepEqual(outcome(answers), { opened: 6, refused: ['403 inbox_full'] });
+      await until('six are in the inbox', 10, async () => (await victim.conversations()).conversations.length === 6);
+      // The owner opens what he likes, and by answering lets others in.
+      const late = many.find((_, i) => answers[i].status !== 200);
+      const own = await victim.openDirect(late.user.id);
+      await late.send(own, 'thank you');
+      await client.received(own, 1);
+      await victim.send(answers.find(({ status }) => status === 200).body.conversation.id, 'hello');
+      const others = many.filter((stranger, i) => answers[i].status !== 200 && stranger !== late);
+      assert.deepEqual(outcome(await Promise.all(others.map((stranger) => open(stranger, victim)))), { opened: 1, refused: ['403 inbox_full'] });
+      client.disconnect();
+    });
   });
 });
 
