@@ -203,11 +203,18 @@ int main(void) {
                 cmocka_unit_test(test_failed_commit_is_unknown),
                 cmocka_unit_test(test_commit_is_one_write),
         };
+        static const struct CMUnitTest more[] = {
+                cmocka_unit_test(test_one_error),
+                cmocka_unit_test(test_crash),
+                cmocka_unit_test(test_full_is_named),
+                cmocka_unit_test(test_no_space_for_the_batch),
+                cmocka_unit_test(test_commit_is_one_write),
+        };
 
         fault_vfs_register();
         store_register_backend(&store_backend_class);
         log_set_level(LOG_EMERG); /* what fails here is meant to */
         int n_failed = cmocka_run_group_tests_name("faults", tests, NULL, NULL);
         fault_vfs_damages = true;
-        return n_failed + cmocka_run_group_tests_name("on a disk that may damage more", tests, NULL, NULL);
+        return n_failed + cmocka_run_group_tests_name("on a disk that may damage more", more, NULL, NULL);
 }
