@@ -221,6 +221,15 @@ static EVP_PKEY *key_of(const TokenKeys *keys, jwt_t *jwt) {
         return algorithm && streq(algorithm, "ES256") && id ? find_key(keys, id) : NULL;
 }
 
+/* Is it one of ours whose key is not in force any more? Or of 0.2, which signed otherwise and named no key. */
+static bool key_is_gone(const TokenKeys *keys, jwt_t *jwt) {
+        const char *algorithm = jwt_get_header(jwt, "alg"), *id = jwt_get_header(jwt, "kid");
+
+        if (!algorithm)
+                return false;
+        return streq(algorithm, "ES256") ? id && !find_key(keys, id) : streq(algorithm, "HS256") && !id;
+}
+
 Sc__ErrorCode token_verify(const TokenKeys *keys, const char *token, int64_t now, TokenClaims *ret) {
         _cleanup_(jwt_freep) jwt_t *jwt = NULL;
         TokenClaims claims = {};
@@ -231,11 +240,14 @@ Sc__ErrorCode token_verify(const TokenKeys *keys, const char *token, int64_t now
         /* Without a key libjwt checks nothing and only reads. */
         if (!dot || jwt_decode(&jwt, token, NULL, 0) != 0)
                 return ERROR_UNAUTHENTICATED;
-        EVP_PKEY *key = key_of(keys, jwt);
-        if (!key || !signature_is_good(key, token, (size_t) (dot - token), dot + 1))
-                return ERROR_UNAUTHENTICATED;
         if (!claim_is(jwt, "iss", TOKEN_NAME) || !claim_is(jwt, "aud", TOKEN_NAME) ||
                 !claim_is(jwt, "typ", TOKEN_TYPE))
+                return ERROR_UNAUTHENTICATED;
+        /* Whoever has it is to fetch a new one. For a token that is refused for good, SDKs would stay away. */
+        if (key_is_gone(keys, jwt))
+                return ERROR_TOKEN_EXPIRED;
+        EVP_PKEY *key = key_of(keys, jwt);
+        if (!key || !signature_is_good(key, token, (size_t) (dot - token), dot + 1))
                 return ERROR_UNAUTHENTICATED;
         if (!copy_claim(jwt, "sub", claims.user, sizeof(claims.user)) || !*claims.user ||
                 !copy_claim(jwt, "sid", claims.session, sizeof(claims.session)) ||

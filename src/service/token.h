@@ -47,8 +47,8 @@ TokenKeys *token_keys_unref(TokenKeys *keys);
 DEFINE_CLEANUP(TokenKeys *, token_keys_unref);
 bool token_keys_has(const TokenKeys *keys, const char *key_id);
 
-/* ERROR_NONE, ERROR_UNAUTHENTICATED or ERROR_TOKEN_EXPIRED. `now`: Unix time in seconds. Takes some 95 µs.
- * Thread-safe. */
+/* ERROR_NONE, ERROR_UNAUTHENTICATED or ERROR_TOKEN_EXPIRED: its time is over, or its key is not in force any more,
+ * so its holder is to fetch a new one. `now`: Unix time in seconds. Takes some 95 µs. Thread-safe. */
 Sc__ErrorCode token_verify(const TokenKeys *keys, const char *token, int64_t now, TokenClaims *ret);
 
 /* --- signing --- */

@@ -108,7 +108,7 @@ static void test_rotation(void **state) {
         assert_int_equal(keys_revoke(directory, active), 0);
         assert_string_equal(active, next);
         assert_int_equal(verify(new_token), ERROR_NONE);
-        assert_int_equal(verify(old), ERROR_UNAUTHENTICATED);
+        assert_int_equal(verify(old), ERROR_TOKEN_EXPIRED);
 }
 
 /* Two keys are in force, never three. */
@@ -122,7 +122,7 @@ static void test_second_rotation(void **state) {
         _cleanup_free_ char *second = make_token();
         assert_int_equal(keys_prepare(directory, id), 0);
         assert_int_equal(keys_activate(directory, id), 0);
-        assert_int_equal(verify(first), ERROR_UNAUTHENTICATED);
+        assert_int_equal(verify(first), ERROR_TOKEN_EXPIRED);
         assert_int_equal(verify(second), ERROR_NONE);
 }
 
@@ -152,7 +152,7 @@ static void test_interrupted(void **state) {
         assert_int_equal(keys_make(directory, id), 1);
         _cleanup_free_ char *other = make_token();
         assert_int_equal(verify(other), ERROR_NONE);
-        assert_int_equal(verify(token), ERROR_UNAUTHENTICATED);
+        assert_int_equal(verify(token), ERROR_TOKEN_EXPIRED);
 }
 
 static void test_damaged(void **state) {

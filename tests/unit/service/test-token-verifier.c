@@ -107,7 +107,7 @@ static void test_outcomes(void **state) {
         assert_int_equal(token_verifier_new_with(&verifier, event, 0, first.keys), 0);
         assert_int_equal(check(verifier, good), ERROR_NONE);
         assert_int_equal(check(verifier, old), ERROR_TOKEN_EXPIRED);
-        assert_int_equal(check(verifier, foreign), ERROR_UNAUTHENTICATED);
+        assert_int_equal(check(verifier, foreign), ERROR_TOKEN_EXPIRED);
         assert_int_equal(check(verifier, ""), ERROR_UNAUTHENTICATED);
         assert_int_equal(check(verifier, too_long), ERROR_UNAUTHENTICATED);
         /* It remembers none. */
@@ -125,7 +125,7 @@ static void test_remembered(void **state) {
         assert_int_equal(check(verifier, ann), ERROR_NONE);
         assert_true(token_verifier_find(verifier, ann, &claims));
         assert_string_equal(claims.user, "ann");
-        assert_int_equal(check(verifier, foreign), ERROR_UNAUTHENTICATED);
+        assert_int_equal(check(verifier, foreign), ERROR_TOKEN_EXPIRED);
         assert_false(token_verifier_find(verifier, foreign, &claims));
         assert_true(token_verifier_find(verifier, ann, &claims));
         /* There is one place. */
@@ -145,7 +145,7 @@ static void test_reload(void **state) {
 
         renew(first.public_pem);
         assert_int_equal(token_verifier_new(&verifier, event, 64), 0);
-        assert_int_equal(check(verifier, bob), ERROR_UNAUTHENTICATED);
+        assert_int_equal(check(verifier, bob), ERROR_TOKEN_EXPIRED);
         renew(both);
         assert_int_equal(token_verifier_reload(verifier), 0);
         assert_int_equal(check(verifier, ann), ERROR_NONE);
@@ -163,7 +163,7 @@ static void test_reload(void **state) {
         run_until(&late.n, 1);
         assert_int_equal(late.code, ERROR_NONE);
         assert_false(token_verifier_find(verifier, ann, &claims));
-        assert_int_equal(check(verifier, ann), ERROR_UNAUTHENTICATED);
+        assert_int_equal(check(verifier, ann), ERROR_TOKEN_EXPIRED);
         assert_int_equal(check(verifier, bob), ERROR_NONE);
 }
 

@@ -97,7 +97,7 @@ static void test_several_keys(void **state) {
         assert_int_equal(token_signer_new(&other, other_private, strlen(other_private)), 0);
         assert_int_equal(token_issue(signer, &in, &ours), 0);
         assert_int_equal(token_issue(other, &in, &theirs), 0);
-        assert_int_equal(token_verify(keys, theirs, 1000, &out), ERROR_UNAUTHENTICATED);
+        assert_int_equal(token_verify(keys, theirs, 1000, &out), ERROR_TOKEN_EXPIRED); /* a key of before */
 
         _cleanup_free_ char *text = format_string("%s\nsome words\n%s", other_public, public_pem);
         assert_int_equal(token_keys_new(&both, text, strlen(text)), 0);
@@ -128,7 +128,6 @@ static void test_foreign_tokens(void **state) {
                 "{\"alg\":\"none\",\"typ\":\"JWT\"}",
                 with_kid,
                 "{\"alg\":\"ES256\",\"typ\":\"JWT\"}",
-                "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":\"another\"}",
                 "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":7}",
                 "{\"alg\":\"HS512\",\"typ\":\"JWT\"}",
                 "{\"alg\":\"RS256\",\"typ\":\"JWT\"}",
@@ -149,6 +148,25 @@ static void test_foreign_tokens(void **state) {
         memset(long_token, 'a', TOKEN_MAX_SIZE + 1);
         long_token[TOKEN_MAX_SIZE + 1] = 0;
         assert_int_equal(token_verify(keys, long_token, 1000, &out), ERROR_UNAUTHENTICATED);
+}
+
+/* Whoever has a token of a key that is not in force any more, or of 0.2, is told to fetch another one. Nothing but the
+ * answer depends on it, and it has to look like one of ours. */
+static void test_key_of_before(void **state) {
+        const char *const headers[] = {
+                "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":\"another\"}",
+                "{\"alg\":\"HS256\",\"typ\":\"JWT\"}",
+        };
+        TokenClaims out;
+
+        FOREACH_ARRAY(header, headers, ELEMENTSOF(headers)) {
+                _cleanup_free_ char *head = base64url(*header), *body = base64url(claims),
+                                    *others = base64url("{\"iss\":\"another\",\"exp\":2000}");
+                _cleanup_free_ char *ours = format_string("%s.%s.AAAA", head, body);
+                _cleanup_free_ char *theirs = format_string("%s.%s.AAAA", head, others);
+                assert_int_equal(token_verify(keys, ours, 1000, &out), ERROR_TOKEN_EXPIRED);
+                assert_int_equal(token_verify(keys, theirs, 1000, &out), ERROR_UNAUTHENTICATED);
+        }
 }
 
 static void test_public_key_is_no_secret(void **state) {
@@ -195,6 +213,7 @@ int main(void) {
                 cmocka_unit_test(test_tampered),
                 cmocka_unit_test(test_several_keys),
                 cmocka_unit_test(test_foreign_tokens),
+                cmocka_unit_test(test_key_of_before),
                 cmocka_unit_test(test_public_key_is_no_secret),
                 cmocka_unit_test(test_no_keys),
         };
