@@ -57,7 +57,7 @@ function someValue(given) {
   if (random(8) === 0) return pick([null, true, 7, -1, 1.5, 'no digits', '', [], {}, [null], 'x'.repeat(40)]);
   if (schema.enum) return pick(schema.enum);
   if (types.includes('boolean')) return pick([true, false]);
-  if (types.includes('integer')) return pick([0, 1, 2, 50, schema.maximum ?? 9, schema.maximum < 2 ** 40 ? schema.maximum + 1 : 3, schema.minimum === 0 ? -1 : 4]);
+  if (types.includes('integer')) return pick([0, 1, 2, 50, Math.min(schema.maximum ?? 9, Number.MAX_SAFE_INTEGER), schema.maximum < 2 ** 40 ? schema.maximum + 1 : 3, schema.minimum === 0 ? -1 : 4]);
   if (schema.contentEncoding) return Buffer.from('x'.repeat(random(9))).toString('base64') + pick(['', '', '', '', '!', '=', 'A']);
   if (types.includes('string')) {
     const size = pick([schema.minLength ?? 1, (schema.minLength ?? 1) - 1, Math.min(schema.maxLength ?? 9, 70_000), Math.min((schema.maxLength ?? 9) + 1, 70_000), 5, 12]);
@@ -95,7 +95,8 @@ describe('the API page', () => {
         if (operation.operationId === 'auth.logout') continue; // takes nothing, and ends the session
         for (let round = 0; round < ROUNDS; round++) {
           let url = path, query = new URLSearchParams(), allowed = true, said = {};
-          for (const { name, in: place, schema, required, style } of operation.parameters ?? []) {
+          for (const { name, in: place, schema, required, style, description } of operation.parameters ?? []) {
+            if (/^next_after of/.test(description)) continue; // only what an answer has said is right
             if (style === 'form') {
               // Its members are parameters by themselves.
               const object = Object.fromEntries(Object.keys(schema.properties).filter(() => random(2)).map((member) => [member, random(4)]));
