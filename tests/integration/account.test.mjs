@@ -88,6 +88,19 @@ describe('an account', () => {
       assert.equal((await refresh(spent)).body.code, 'session_revoked');
       assert.equal((await refresh(other.refreshToken)).body.code, 'session_revoked');
       await goesOn(ann.refreshToken);
+    });
+
+    it('ends the session however long ago it was spent; one that was made up ends nothing', async () => {
+      const other = await new Api(host.api).login(ann.username, ann.password, 'tablet');
+      const stolen = other.refreshToken;
+      for (let i = 0; i < 3; i++) await other.refresh();
+      const [session, family, secret] = stolen.split('.');
+      const madeUp = [`${session}.${secret}`, `${session}.${secret.slice(0, family.length)}.${secret}`, `${session}..${secret}`, `${session}.`];
+      for (const token of madeUp) assert.equal((await refresh(token)).status, 401);
+      await other.refresh();
+      assert.equal((await refresh(stolen)).body.code, 'session_revoked');
+      assert.equal((await refresh(other.refreshToken)).body.code, 'session_revoked');
+      await goesOn(ann.refreshToken);
       assert.equal(client.centrifuge.state, 'connected');
       assert.equal(client.events.filter(([name]) => name === 'disconnected').length, 0);
     });

@@ -21,6 +21,8 @@ static Sc__Session *new_session(
         session->user = (char *) user;
         session->device = (char *) device;
         session->refresh_hash = (ProtobufCBinaryData){sizeof(token->hash), (uint8_t *) token->hash};
+        session->family_hash =
+                (ProtobufCBinaryData){sizeof(token->family_hash), (uint8_t *) token->family_hash};
         session->created_at = session->used_at = unix_msec();
         session->expires_at = session_expiry(call->role, session->created_at);
         return session;

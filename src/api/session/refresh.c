@@ -44,6 +44,7 @@ static int store_renewal(Refresh *refresh, uint8_t *salt, RefreshToken *next) {
         const StoreChange changes[] = {
                 {store_field(&sc__session__info, "refresh_hash"), STORE_SET},
                 {store_field(&sc__session__info, "previous_hash"), STORE_SET},
+                {store_field(&sc__session__info, "family_hash"), STORE_SET},
                 {store_field(&sc__session__info, "successor_salt"), STORE_SET},
                 {store_field(&sc__session__info, "used_at"), STORE_SET},
                 {store_field(&sc__session__info, "expires_at"), STORE_SET},
@@ -53,6 +54,7 @@ static int store_renewal(Refresh *refresh, uint8_t *salt, RefreshToken *next) {
 
         session->refresh_hash = (ProtobufCBinaryData){sizeof(next->hash), next->hash};
         session->previous_hash = (ProtobufCBinaryData){sizeof(refresh->presented), refresh->presented};
+        session->family_hash = (ProtobufCBinaryData){sizeof(next->family_hash), next->family_hash};
         session->successor_salt = (ProtobufCBinaryData){SUCCESSOR_SALT_SIZE, salt};
         StoreWrite write = {
                 .partition = session->user,
@@ -122,6 +124,14 @@ static int repeat(Refresh *refresh) {
         return session_answer_tokens(call, session, refresh->user, next->text, refresh->response);
 }
 
+/* Was it a token of this session at any time? */
+static bool is_of_family(const Refresh *refresh) {
+        uint8_t family[crypto_hash_sha256_BYTES];
+
+        return session_hash_refresh_family(refresh->request->refresh_token, family) &&
+               hash_is(&refresh->session->family_hash, family);
+}
+
 /* -ESTALE: somebody else changed the session meanwhile; with the same token, most likely. */
 static int refresh_once(Refresh *refresh) {
         Sc__Session key = SC__SESSION__INIT;
@@ -144,6 +154,8 @@ static int refresh_once(Refresh *refresh) {
                 return exchange(refresh);
         if (hash_is(&refresh->session->previous_hash, refresh->presented))
                 return repeat(refresh);
+        if (is_of_family(refresh))
+                return refuse_reused(call, refresh->session);
         return call_refuse(call, ERROR_SESSION_REVOKED, "%s", "");
 }
 

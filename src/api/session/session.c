@@ -9,41 +9,76 @@
 #include "util/string-util.h"
 
 #define REFRESH_SECRET_SIZE 32U
-#define REFRESH_SECRET_TEXT_SIZE 44U /* in base64url without padding, with NUL */
+#define REFRESH_FAMILY_SIZE 16U
+#define BASE64_SIZE 44U /* of the longer, without padding, with NUL */
 #define CHECK_ARENA_LIMIT (64U << 10)
+
+/* The random part of a token. */
+typedef struct Secrets {
+        uint8_t secret[REFRESH_SECRET_SIZE];
+        uint8_t family[REFRESH_FAMILY_SIZE];
+} Secrets;
 
 void session_hash_refresh_token(const char *text, uint8_t ret[static crypto_hash_sha256_BYTES]) {
         crypto_hash_sha256(ret, (const uint8_t *) text, strlen(text));
 }
 
-static void make_token(
-        const char *session, const uint8_t secret[static REFRESH_SECRET_SIZE], RefreshToken *ret) {
-        char text[REFRESH_SECRET_TEXT_SIZE];
+/* 0: there is none. */
+static size_t find_family(const char *text, const char **ret) {
+        const char *first = strchr(text, '.'), *second = first ? strchr(first + 1, '.') : NULL;
 
-        sodium_bin2base64(
-                text, sizeof(text), secret, REFRESH_SECRET_SIZE, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-        snprintf(ret->text, sizeof(ret->text), "%s.%s", session, text);
+        if (!second)
+                return 0;
+        *ret = first + 1;
+        return (size_t) (second - *ret);
+}
+
+bool session_hash_refresh_family(const char *text, uint8_t ret[static crypto_hash_sha256_BYTES]) {
+        const char *family;
+        size_t size = find_family(text, &family);
+
+        if (size > 0)
+                crypto_hash_sha256(ret, (const uint8_t *) family, size);
+        return size > 0;
+}
+
+/* `spent`: whose family it gets; NULL: one of its own. */
+static void make_token(const char *session, const char *spent, const Secrets *secrets, RefreshToken *ret) {
+        char secret[BASE64_SIZE], own[BASE64_SIZE];
+        const char *family;
+        size_t size = spent ? find_family(spent, &family) : 0;
+
+        if (size == 0) {
+                family = sodium_bin2base64(own, sizeof(own), secrets->family, sizeof(secrets->family),
+                        sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+                size = strlen(family);
+        }
+        sodium_bin2base64(secret, sizeof(secret), secrets->secret, sizeof(secrets->secret),
+                sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+        snprintf(ret->text, sizeof(ret->text), "%s.%.*s.%s", session, (int) size, family, secret);
         session_hash_refresh_token(ret->text, ret->hash);
-        sodium_memzero(text, sizeof(text));
+        session_hash_refresh_family(ret->text, ret->family_hash);
+        sodium_memzero(secret, sizeof(secret));
+        sodium_memzero(own, sizeof(own));
 }
 
 void session_make_refresh_token(const char *session, RefreshToken *ret) {
-        uint8_t secret[REFRESH_SECRET_SIZE];
+        Secrets secrets;
 
-        random_bytes(secret, sizeof(secret));
-        make_token(session, secret, ret);
-        sodium_memzero(secret, sizeof(secret));
+        random_bytes(&secrets, sizeof(secrets));
+        make_token(session, NULL, &secrets, ret);
+        sodium_memzero(&secrets, sizeof(secrets));
 }
 
 /* BLAKE2b with a key, and not SHA-256, which of the spent token is stored. */
 void session_make_successor(const char *session, const char *spent,
         const uint8_t salt[static SUCCESSOR_SALT_SIZE], RefreshToken *ret) {
-        uint8_t secret[REFRESH_SECRET_SIZE];
+        Secrets secrets;
 
-        crypto_generichash(
-                secret, sizeof(secret), (const uint8_t *) spent, strlen(spent), salt, SUCCESSOR_SALT_SIZE);
-        make_token(session, secret, ret);
-        sodium_memzero(secret, sizeof(secret));
+        crypto_generichash((uint8_t *) &secrets, sizeof(secrets), (const uint8_t *) spent, strlen(spent),
+                salt, SUCCESSOR_SALT_SIZE);
+        make_token(session, spent, &secrets, ret);
+        sodium_memzero(&secrets, sizeof(secrets));
 }
 
 int64_t session_expiry(const Api *api, int64_t now) {

@@ -3,9 +3,10 @@
 
 /* A session is a signed-in device: from its login, through refreshes, to whatever ends it.
  *
- * Its refresh token is "SESSION.SECRET", with 32 bytes in base64url as secret; only its SHA-256 is stored, and
- * it is replaced at every use. Whoever presents the one spent last ends the session: either he or the owner
- * has stolen it, and we cannot tell which.
+ * Its refresh token is "SESSION.FAMILY.SECRET", with 16 and 32 bytes in base64url; it is replaced at every use,
+ * but for the family, which all tokens of the session share. Only SHA-256s are stored, of the token and of the
+ * family. Whoever presents a spent one, however old, ends the session: either he or the owner has stolen it, and
+ * we cannot tell which. One that was made up has not the family, and ends nothing.
  *
  * Except within [Auth] RefreshGraceSec= of its use: then its answer may have been lost, or two requests of the
  * client have crossed, and it answers the same successor again. That is not kept anywhere: the successor's
@@ -30,6 +31,7 @@
 typedef struct RefreshToken {
         char text[REFRESH_TOKEN_SIZE];
         uint8_t hash[crypto_hash_sha256_BYTES]; /* what is stored of it */
+        uint8_t family_hash[crypto_hash_sha256_BYTES]; /* of the family */
 } RefreshToken;
 
 #define SUCCESSOR_SALT_SIZE 32U
@@ -40,6 +42,8 @@ void session_make_refresh_token(const char *session, RefreshToken *ret);
 void session_make_successor(const char *session, const char *spent,
         const uint8_t salt[static SUCCESSOR_SALT_SIZE], RefreshToken *ret);
 void session_hash_refresh_token(const char *text, uint8_t ret[static crypto_hash_sha256_BYTES]);
+/* False: it has no family, as those of 0.2. Their successors have one. */
+bool session_hash_refresh_family(const char *text, uint8_t ret[static crypto_hash_sha256_BYTES]);
 /* Until when the refresh token of a session that is used now is good, Unix milliseconds. */
 int64_t session_expiry(const Api *api, int64_t now);
 

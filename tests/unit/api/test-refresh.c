@@ -62,11 +62,26 @@ static void test_repeated(void **state) {
         const char *third = must_refresh(next);
         assert_string_not_equal(third, next);
         assert_string_equal(must_refresh(next), third);
-        /* and who comes with an older one gets nothing, but harms nobody. */
-        assert_int_equal(refresh(token)->code, ERROR_SESSION_REVOKED);
         must_refresh(third);
         assert_true(session_is_active(user, session));
         assert_int_equal(fixture.n_ended, 0);
+}
+
+/* The thief has been quick, and has refreshed more than once before the owner comes. */
+static void test_older_ends_the_session(void **state) {
+        char made_up[REFRESH_TOKEN_SIZE];
+
+        sign_in();
+        const char *next = must_refresh(must_refresh(token));
+        /* What never was a token of the session ends nothing. */
+        snprintf(made_up, sizeof(made_up), "%s.c29tZXRoaW5nIGVsc2U.%s", session, strrchr(token, '.') + 1);
+        assert_int_equal(refresh(made_up)->code, ERROR_SESSION_REVOKED);
+        snprintf(made_up, sizeof(made_up), "%s.%s", session, strrchr(token, '.') + 1);
+        assert_int_equal(refresh(made_up)->code, ERROR_SESSION_REVOKED);
+        next = must_refresh(next);
+        assert_int_equal(refresh(token)->code, ERROR_SESSION_REVOKED);
+        assert_int_equal(refresh(next)->code, ERROR_SESSION_REVOKED);
+        assert_false(session_is_active(user, session));
 }
 
 /* Nothing of it is kept in memory. */
@@ -229,6 +244,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_refresh),
                 TEST(test_repeated),
+                TEST(test_older_ends_the_session),
                 TEST(test_repeated_after_a_restart),
                 TEST(test_reused_later_ends_the_session),
                 TEST(test_another_device_has_no_grace),
