@@ -7,15 +7,21 @@
 
 #include "util/macro.h"
 
-#define MEMORY_KEEP ((size_t) 16 << 20)
+#define MEMORY_KEEP ((size_t) 1 << 20)
+
+typedef struct MemoryLook {
+        size_t free; /* that the heap keeps */
+        size_t resident; /* of the process */
+} MemoryLook;
 
 /* Zero-initialise it. */
 typedef struct MemoryWatch {
-        size_t free_before; /* of the heap, at the last look */
-        size_t given_back; /* that much of what counts as free has no pages any more */
+        MemoryLook before;
+        size_t base; /* resident after the heap was last trimmed, or less since */
 } MemoryWatch;
 
 /* Gives the heap's free memory back to the kernel when it was more than MEMORY_KEEP at this look and at the one
- * before: free() keeps what lies between blocks that are in use, which after a flood is most of it. Call it every
- * few seconds; what comes and goes between two looks is left alone. How much was free. */
+ * before, and the process has grown by as much since it last did: free() keeps what lies between blocks that are in
+ * use, which after a flood is most of it, and what of it has pages the heap itself does not know. Call it every few
+ * seconds; what comes and goes between two looks is left alone. How much was free. */
 size_t memory_give_back(MemoryWatch *watch);

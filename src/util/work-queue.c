@@ -6,11 +6,13 @@
 
 #include "util/busy-clock.h"
 #include "util/fd-util.h"
+#include "util/time-util.h"
 
 typedef struct Thread {
         WorkQueue *queue;
         pthread_t thread;
         BusyClock busy;
+        bool worked; /* since its last rest */
 } Thread;
 
 struct WorkQueue {
@@ -33,14 +35,54 @@ WorkItem *work_list_pop(WorkList *list) {
         return item;
 }
 
-/* Waits for items and moves up to max of them to the list. False once the queue is stopped and empty. */
-static bool pop_batch(WorkQueue *queue, WorkList *batch) {
-        pthread_mutex_lock(&queue->mutex);
-        while (TAILQ_EMPTY(&queue->items) && !queue->stop) {
-                queue->n_waiting++;
+static bool is_waiting(const WorkQueue *queue) {
+        return TAILQ_EMPTY(&queue->items) && !queue->stop;
+}
+
+/* With the mutex. False if it is time to rest. */
+static bool wait_for_items(Thread *thread, const struct timespec *rest_at) {
+        WorkQueue *queue = thread->queue;
+        int r = 0;
+
+        queue->n_waiting++;
+        if (thread->worked)
+                r = pthread_cond_timedwait(&queue->wakeup, &queue->mutex, rest_at);
+        else
                 pthread_cond_wait(&queue->wakeup, &queue->mutex);
-                queue->n_waiting--;
-        }
+        queue->n_waiting--;
+        return r != ETIMEDOUT;
+}
+
+/* With the mutex, which it lets go of meanwhile. */
+static void rest(Thread *thread) {
+        WorkQueue *queue = thread->queue;
+
+        thread->worked = false;
+        pthread_mutex_unlock(&queue->mutex);
+        busy_begin(&thread->busy);
+        queue->config.rest((unsigned) (thread - queue->threads), queue->config.userdata);
+        busy_end(&thread->busy);
+        pthread_mutex_lock(&queue->mutex);
+}
+
+static struct timespec rest_time(const WorkQueue *queue) {
+        uint64_t usec = now_usec(CLOCK_MONOTONIC) + queue->config.rest_usec;
+
+        return (struct timespec){.tv_sec = (time_t) (usec / USEC_PER_SEC),
+                .tv_nsec = (long) (usec % USEC_PER_SEC * NSEC_PER_USEC)};
+}
+
+/* Waits for items and moves up to max of them to the list. False once the queue is stopped and empty. */
+static bool pop_batch(Thread *thread, WorkList *batch) {
+        WorkQueue *queue = thread->queue;
+        struct timespec rest_at = {};
+
+        pthread_mutex_lock(&queue->mutex);
+        if (thread->worked && is_waiting(queue))
+                rest_at = rest_time(queue);
+        while (is_waiting(queue))
+                if (!wait_for_items(thread, &rest_at) && is_waiting(queue))
+                        rest(thread);
         for (unsigned n = 0; n < queue->config.max_batch; n++) {
                 WorkItem *item = work_list_pop(&queue->items);
                 if (!item)
@@ -56,7 +98,8 @@ static void *thread_main(void *userdata) {
         WorkQueue *queue = thread->queue;
         WorkList batch = TAILQ_HEAD_INITIALIZER(batch);
 
-        while (pop_batch(queue, &batch)) {
+        while (pop_batch(thread, &batch)) {
+                thread->worked = queue->config.rest != NULL;
                 busy_begin(&thread->busy);
                 queue->config.run(&batch, (unsigned) (thread - queue->threads), queue->config.userdata);
                 busy_end(&thread->busy);
@@ -76,6 +119,15 @@ int thread_start(pthread_t *ret, const char *name, void *(*main)(void *userdata)
         return -r;
 }
 
+static void init_wakeup(WorkQueue *queue) {
+        pthread_condattr_t attributes;
+
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&queue->wakeup, &attributes);
+        pthread_condattr_destroy(&attributes);
+}
+
 int work_queue_start(WorkQueue **ret, const WorkQueueConfig *config) {
         _cleanup_(work_queue_stopp) WorkQueue *queue =
                 calloc(1, sizeof(WorkQueue) + config->n_threads * sizeof(Thread));
@@ -84,7 +136,7 @@ int work_queue_start(WorkQueue **ret, const WorkQueueConfig *config) {
         queue->config = *config;
         queue->config.name = NULL;
         pthread_mutex_init(&queue->mutex, NULL);
-        pthread_cond_init(&queue->wakeup, NULL);
+        init_wakeup(queue);
         TAILQ_INIT(&queue->items);
         for (; queue->n_threads < config->n_threads; queue->n_threads++) {
                 Thread *thread = &queue->threads[queue->n_threads];

@@ -34,6 +34,10 @@ typedef struct WorkQueueConfig {
         /* On thread number `thread`, from 0: carries out the batch and hands every item of it on, so that
          * the list is empty when it returns. */
         void (*run)(WorkList *batch, unsigned thread, void *userdata);
+        /* On that thread, once when nothing came for rest_usec after its last batch: gives memory back that
+         * it keeps for the next. Optional. */
+        void (*rest)(unsigned thread, void *userdata);
+        uint64_t rest_usec;
         void *userdata;
 } WorkQueueConfig;
 

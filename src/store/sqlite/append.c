@@ -45,6 +45,11 @@ void appender_forget(Appender *a) {
                 seq_cache_clear(a->last_seqs);
 }
 
+void appender_give_back(Appender *a) {
+        if (a->last_seqs)
+                seq_cache_give_back(a->last_seqs);
+}
+
 static int find_last_seq(Appender *a, const Operation *o, uint64_t *ret) {
         const StatementShape shape = {.info = a->info, .kind = STATEMENT_LAST};
         const Value *conversation = &o->append.values[a->conversation];

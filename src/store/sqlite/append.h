@@ -21,6 +21,8 @@ int appender_init(Appender *appender, SqliteConnection *connection, const Messag
 void appender_done(Appender *appender);
 /* Forgets where conversations stand. */
 void appender_forget(Appender *appender);
+/* The same, when there is nothing to do: its memory goes as well. */
+void appender_give_back(Appender *appender);
 
 /* Inside the writer's transaction. Sets the outcome of the operation and answers 0, or a negative errno if
  * the engine failed. */

@@ -123,6 +123,10 @@ SqliteConnection *connection_close(SqliteConnection *connection) {
         return NULL;
 }
 
+void connection_give_back(SqliteConnection *connection) {
+        (void) sqlite3_db_release_memory(connection->db);
+}
+
 sqlite3 *connection_handle(SqliteConnection *connection) {
         return connection->db;
 }

@@ -20,6 +20,12 @@ int connection_open(SqliteConnection **ret, const char *path, ConnectionMode mod
 SqliteConnection *connection_close(SqliteConnection *connection);
 DEFINE_CLEANUP(SqliteConnection *, connection_close);
 
+/* Of SQLite's threads: after so long without work they give their memory back. */
+#define CONNECTION_REST_USEC (5 * 1000 * 1000ULL)
+
+/* Frees the pages it keeps for the next query: it has not been used for a while. Outside of transactions. */
+void connection_give_back(SqliteConnection *connection);
+
 sqlite3 *connection_handle(SqliteConnection *connection);
 
 /* What a result code of SQLite is in errnos: 0 for SQLITE_OK, SQLITE_ROW and SQLITE_DONE. */

@@ -129,6 +129,12 @@ static void on_batch(WorkList *items, unsigned thread, void *userdata) {
         store_finish(readers->store, &done);
 }
 
+static void on_rest(unsigned thread, void *userdata) {
+        Readers *readers = userdata;
+
+        connection_give_back(readers->connections[thread]);
+}
+
 static int open_connections(Readers *readers, const char *path) {
         FOREACH_ARRAY(connection, readers->connections, readers->n_readers) {
                 int r = connection_open(connection, path, CONNECTION_READER);
@@ -151,6 +157,8 @@ int readers_start(Readers **ret, Store *store, const StoreConfig *config, const 
                                                               .n_threads = config->n_readers,
                                                               .max_batch = 1,
                                                               .run = on_batch,
+                                                              .rest = on_rest,
+                                                              .rest_usec = CONNECTION_REST_USEC,
                                                               .userdata = readers,
                                                       });
         if (r < 0)

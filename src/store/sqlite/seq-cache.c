@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite/seq-cache.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "util/id.h"
 
 #define N_SETS 4096U
@@ -87,4 +90,14 @@ void seq_cache_clear(SeqCache *cache) {
                 memset(cache->sets, 0, sizeof(cache->sets));
                 cache->generation = 1;
         }
+}
+
+void seq_cache_give_back(SeqCache *cache) {
+        uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE);
+        uintptr_t begin = ((uintptr_t) cache->sets + page - 1) & ~(page - 1);
+        uintptr_t end = (uintptr_t) (cache + 1) & ~(page - 1);
+
+        /* The entries become zeros, which are no generation, or stay what they are: cleared. */
+        seq_cache_clear(cache);
+        (void) madvise((void *) begin, end - begin, MADV_DONTNEED);
 }

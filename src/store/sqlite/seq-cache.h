@@ -17,3 +17,5 @@ bool seq_cache_get(SeqCache *cache, const char *conversation, uint64_t *ret_seq)
 /* May do nothing: it is a cache. */
 void seq_cache_put(SeqCache *cache, const char *conversation, uint64_t seq);
 void seq_cache_clear(SeqCache *cache);
+/* Clears it, and its pages are no memory until they are touched again. */
+void seq_cache_give_back(SeqCache *cache);

@@ -161,6 +161,13 @@ static void on_batch(WorkList *items, _unused_ unsigned thread, void *userdata) 
         tell_checkpointer(w);
 }
 
+static void on_rest(_unused_ unsigned thread, void *userdata) {
+        Writer *w = userdata;
+
+        connection_give_back(w->connection);
+        appender_give_back(&w->appender);
+}
+
 static int on_commit(void *userdata, _unused_ sqlite3 *db, _unused_ const char *name, int n_pages) {
         Writer *w = userdata;
 
@@ -186,6 +193,8 @@ int writer_start(Writer **ret, Store *store, const StoreConfig *config, SqliteCo
                                                         .n_threads = 1,
                                                         .max_batch = config->batch_operations,
                                                         .run = on_batch,
+                                                        .rest = on_rest,
+                                                        .rest_usec = CONNECTION_REST_USEC,
                                                         .userdata = w,
                                                 });
         if (r < 0)

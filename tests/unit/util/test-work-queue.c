@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -25,6 +26,8 @@ typedef struct Test {
         unsigned n_done, last_done;
         _Atomic unsigned largest_batch, n_carried_out;
         pthread_mutex_t hold; /* the threads stop here */
+        sem_t rested;
+        _Atomic unsigned n_rests;
 } Test;
 
 static void on_batch(WorkList *batch, unsigned thread, void *userdata) {
@@ -50,15 +53,27 @@ static void on_done(WorkItem *work, void *userdata) {
         t->last_done = item->n;
 }
 
+static void on_rest(unsigned thread, void *userdata) {
+        Test *t = userdata;
+
+        pthread_mutex_lock(&t->hold);
+        pthread_mutex_unlock(&t->hold);
+        atomic_fetch_add(&t->n_rests, 1);
+        sem_post(&t->rested);
+}
+
 static void begin(Test *t, unsigned n_threads, unsigned max_batch) {
         *t = (Test){};
         pthread_mutex_init(&t->hold, NULL);
+        sem_init(&t->rested, 0, 0);
         assert_int_equal(sd_event_new(&t->event), 0);
         assert_int_equal(work_return_new(&t->back, t->event, on_done, t), 0);
         const WorkQueueConfig config = {.name = "test",
                 .n_threads = n_threads,
                 .max_batch = max_batch,
                 .run = on_batch,
+                .rest = on_rest,
+                .rest_usec = 20 * USEC_PER_MSEC,
                 .userdata = t};
         assert_int_equal(work_queue_start(&t->queue, &config), 0);
 }
@@ -76,6 +91,7 @@ static void end(Test *t) {
         t->back = work_return_free(t->back);
         sd_event_unref(t->event);
         pthread_mutex_destroy(&t->hold);
+        sem_destroy(&t->rested);
 }
 
 /* One thread hands back in order, in batches of what has come in meanwhile. */
@@ -107,6 +123,45 @@ static void test_stop_carries_out(void **state) {
         assert_int_equal(t.largest_batch, 1);
 }
 
+static void push_and_wait(Test *t) {
+        work_queue_push(t->queue, &t->items[0].work);
+        for (unsigned n = t->n_done; t->n_done == n;)
+                assert_true(sd_event_run(t->event, 10 * USEC_PER_SEC) > 0);
+}
+
+/* A thread rests once after its work, not without any, and what comes while it rests is carried out. */
+static void test_rest(void **state) {
+        Test t;
+
+        begin(&t, 1, 1);
+        for (unsigned round = 1; round <= 3; round++) {
+                push_and_wait(&t);
+                assert_int_equal(sem_wait(&t.rested), 0);
+                assert_int_equal(t.n_rests, round);
+        }
+        push_and_wait(&t);
+        pthread_mutex_lock(&t.hold);
+        while (work_queue_is_alive(t.queue, 0)) /* until it rests */
+                ;
+        work_queue_push(t.queue, &t.items[1].work);
+        pthread_mutex_unlock(&t.hold);
+        while (t.n_done < 5)
+                assert_true(sd_event_run(t.event, 10 * USEC_PER_SEC) > 0);
+        end(&t);
+        assert_in_range(t.n_rests, 4, 5);
+}
+
+/* Of several threads only those that worked rest. */
+static void test_rest_of_idle_threads(void **state) {
+        Test t;
+
+        begin(&t, 4, 1);
+        push_and_wait(&t);
+        assert_int_equal(sem_wait(&t.rested), 0);
+        end(&t);
+        assert_int_equal(t.n_rests, 1);
+}
+
 /* What is taken back no thread sees, and a thread that is stuck shows. */
 static void test_drain(void **state) {
         WorkList rest = TAILQ_HEAD_INITIALIZER(rest);
@@ -134,6 +189,8 @@ int main(void) {
                 cmocka_unit_test(test_order),
                 cmocka_unit_test(test_stop_carries_out),
                 cmocka_unit_test(test_drain),
+                cmocka_unit_test(test_rest),
+                cmocka_unit_test(test_rest_of_idle_threads),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
