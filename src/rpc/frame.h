@@ -25,5 +25,6 @@ static inline size_t frame_arena_limit(size_t size) {
 }
 
 /* Unpacks an envelope and checks its shape: requests have an id and a method, responses and cancellations an id,
- * pushes a method and no id, the others no id, a HELLO says who it is, a trace has 16 bytes. -EBADMSG otherwise, -ENOMEM at the arena's limit. */
+ * pushes a method and no id, the others no id, a HELLO says who it is, a trace has 16 bytes. -EBADMSG
+ * otherwise, -ENOMEM at the arena's limit. */
 int frame_unpack(Arena *arena, const uint8_t *data, size_t size, Sc__Envelope **ret);

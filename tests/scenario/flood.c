@@ -151,7 +151,8 @@ static const char upgrade[] =
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 static void unfinished_messages(void) {
-        /* 400,000 bytes are announced, masked with zeros, of what may become a connect command. The last does not come. */
+        /* 400,000 bytes are announced, masked with zeros, of what may become a connect command. The last does not
+         * come. */
         static const char frame[] =
                 "\x81\xff\0\0\0\0\0\x06\x1a\x80\0\0\0\0{\"id\":1,\"connect\":{\"token\":\"";
 

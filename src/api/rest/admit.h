@@ -12,8 +12,8 @@ bool rest_token_is_unknown(RestRequest *request, const MethodInfo *method);
  * errno if there was no verifying. */
 int rest_check_token(RestRequest *request);
 
-/* Of a method: takes the user from the token if the method needs one, and charges the call. ERROR_NONE, and call->caller is
- * set; or what the request is refused with. */
+/* Of a method: takes the user from the token if the method needs one, and charges the call. ERROR_NONE, and
+ * call->caller is set; or what the request is refused with. */
 Sc__ErrorCode rest_admit_call(RestRequest *request);
 /* Of what is no method. */
 Sc__ErrorCode rest_admit_page(RestRequest *request);

@@ -5,6 +5,6 @@
 
 #include "store/store.h"
 
-/* Raises read_seq, read_count and has_written of the member to those of `record`, which lives as long as the item. As a
- * guard it is refused with -ENOENT if there is no such member. */
+/* Raises read_seq, read_count and has_written of the member to those of `record`, which lives as long as the
+ * item. As a guard it is refused with -ENOENT if there is no such member. */
 StoreItem cursor_patch(const Sc__Member *record);
