@@ -95,8 +95,10 @@ const ConfKey conf_keys[] = {
                 "only pages from the same host. \"*\" allows all of them. Clients that are no browsers send "
                 "no origin and are not concerned."},
         {"Socket", "MaxFrame", SIZE(socket_max_frame, "512K", 1 * KIB, 4 * MIB), RELOAD,
-                "Largest WebSocket message that a client may send; a larger one closes the connection. A client that "
-                "comes back tells its position in each conversation, some 160 bytes each, for as many as fit."},
+                "Largest WebSocket message that a client may send; a larger one closes the connection. A "
+                "client that "
+                "comes back tells its position in each conversation, some 160 bytes each, for as many as "
+                "fit."},
         {"Socket", "PendingMemory", SIZE(socket_pending_memory, "16M", 64 * KIB, 1 * GIB), RELOAD,
                 "Memory for all connections together that have not signed in. Beyond that the oldest of "
                 "them are closed."},
@@ -110,7 +112,8 @@ const ConfKey conf_keys[] = {
                 DURATION(socket_pong_timeout_usec, "10s", 1 * USEC_PER_SEC, 60 * MINUTE), RELOAD,
                 "A client that has not answered a ping within this time is disconnected."},
         {"Socket", "MaxQueue", SIZE(socket_max_queue, "1M", 16 * KIB, 1 * GIB), RELOAD,
-                "Bytes of what it did not ask for that may wait for one client that reads slowly. Beyond that it "
+                "Bytes of what it did not ask for that may wait for one client that reads slowly. Beyond "
+                "that it "
                 "is disconnected, and gets from the store what it missed when it comes back."},
         {"Socket", "MaxConnections", UNSIGNED(socket_max_connections, "18000", 0, 10000000), RELOAD,
                 "Most connections of one instance at a time; 0: no limit but that of open files. Keep it "

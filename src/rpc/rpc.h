@@ -166,8 +166,9 @@ bool rpc_client_is_connected(const RpcClient *client);
 /* Sends a request. While there is no connection, or RPC_SEND_WINDOW bytes are on their way, it waits, up to its
  * timeout (then ERROR_UNAVAILABLE: it was never sent). Requests are sent, and sent again, in the order of the
  * calls. A request that was sent when the connection broke is sent again on the next one, with the time that is
- * left, if its method is idempotent, and otherwise fails with ERROR_UNAVAILABLE. No answer in time: ERROR_TIMEOUT. -ENOBUFS when RPC_MAX_PENDING requests or RPC_MAX_KEPT bytes are outstanding,
- * -EMSGSIZE for a payload above RPC_MAX_PAYLOAD, -ENOMEM. */
+ * left, if its method is idempotent, and otherwise fails with ERROR_UNAVAILABLE. No answer in time:
+ * ERROR_TIMEOUT. -ENOBUFS when RPC_MAX_PENDING requests or RPC_MAX_KEPT bytes are outstanding, -EMSGSIZE for a
+ * payload above RPC_MAX_PAYLOAD, -ENOMEM. */
 int rpc_client_call(RpcClient *client, const MethodInfo *method, const RpcMessage *message, RpcReply reply,
         void *userdata);
 /* The same; *ret names the request for rpc_client_forget(), until its reply is called. */
