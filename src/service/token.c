@@ -169,6 +169,20 @@ bool token_keys_has(const TokenKeys *keys, const char *key_id) {
         return find_key(keys, key_id);
 }
 
+static uint32_t number_of(const char id[static TOKEN_KEY_ID_SIZE]) {
+        uint32_t number;
+
+        memcpy(&number, id, sizeof(number));
+        return number;
+}
+
+bool token_keys_has_number(const TokenKeys *keys, uint32_t number) {
+        for (size_t i = 0; i < keys->n; i++)
+                if (number_of(keys->keys[i].id) == number)
+                        return true;
+        return false;
+}
+
 /* --- verifying --- */
 
 /* r and s side by side → the DER that OpenSSL checks. */
@@ -253,6 +267,7 @@ Sc__ErrorCode token_verify(const TokenKeys *keys, const char *token, int64_t now
                 !copy_claim(jwt, "sid", claims.session, sizeof(claims.session)) ||
                 !copy_claim(jwt, "dev", claims.device, sizeof(claims.device)))
                 return ERROR_UNAUTHENTICATED;
+        claims.key = number_of(jwt_get_header(jwt, "kid")); /* that of a key of ours */
         claims.expires_at = jwt_get_grant_int(jwt, "exp");
         if (claims.expires_at <= now)
                 return ERROR_TOKEN_EXPIRED;

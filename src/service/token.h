@@ -14,6 +14,7 @@
  * What verifies many tokens on an event loop uses service/token-verifier.h. */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "stonechat/v1/errors.pb-c.h"
 #include "util/macro.h"
@@ -30,6 +31,7 @@
 typedef struct TokenClaims {
         char user[64], session[64], device[65];
         int64_t expires_at; /* Unix time, seconds */
+        uint32_t key; /* stands for the key that signed it: see token_keys_has_number() */
 } TokenClaims;
 
 /* --- verifying --- */
@@ -46,6 +48,8 @@ TokenKeys *token_keys_ref(TokenKeys *keys);
 TokenKeys *token_keys_unref(TokenKeys *keys);
 DEFINE_CLEANUP(TokenKeys *, token_keys_unref);
 bool token_keys_has(const TokenKeys *keys, const char *key_id);
+/* Is the key of a token that was verified earlier still in force? (TokenClaims.key, the beginning of its id.) */
+bool token_keys_has_number(const TokenKeys *keys, uint32_t number);
 
 /* ERROR_NONE, ERROR_UNAUTHENTICATED or ERROR_TOKEN_EXPIRED: its time is over, or its key is not in force any more,
  * so its holder is to fetch a new one. `now`: Unix time in seconds. Takes some 95 µs. Thread-safe. */

@@ -202,6 +202,18 @@ bool socket_role_is_alive(const SocketRole *role) {
         return token_verifier_is_alive(role->token_verifier);
 }
 
+/* They come back with a new token, whatever their old one says of how long it is valid. */
+static void end_connections_of_gone_keys(SocketRole *role) {
+        const TokenKeys *keys = token_verifier_keys(role->token_verifier);
+        Connection *next;
+
+        for (Connection *c = TAILQ_FIRST(&role->connections); c; c = next) {
+                next = TAILQ_NEXT(c, in_role);
+                if (c->user && !token_keys_has_number(keys, c->token_key))
+                        connection_disconnect(c, DISCONNECT_EXPIRED);
+        }
+}
+
 void socket_role_reload(SocketRole *role) {
         WebLimits limits;
 
@@ -211,6 +223,8 @@ void socket_role_reload(SocketRole *role) {
         if (r < 0)
                 role_process_problem(role->process,
                         "The credential " TOKEN_PUBLIC_CREDENTIAL " is not taken: %s", strerror(-r));
+        else
+                end_connections_of_gone_keys(role);
 }
 
 void socket_role_drain(SocketRole *role) {

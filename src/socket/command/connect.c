@@ -319,6 +319,7 @@ static void on_token(Sc__ErrorCode code, const TokenClaims *claims, void *userda
                         return connection_disconnect(connection,
                                 r == -EUSERS ? DISCONNECT_CONNECTION_LIMIT : DISCONNECT_SERVER_ERROR);
         }
+        connection->token_key = claims->key;
         check_session(TAKE_PTR(command));
 }
 

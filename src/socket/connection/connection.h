@@ -71,6 +71,7 @@ struct Connection {
         TimerWheelEntry deadline; /* the next of the times below */
         uint32_t allowance; /* size of the message that was queued when nothing else was */
         uint32_t ping_at, pong_by, expires_at; /* timer_wheel_clock(); 0: none */
+        uint32_t token_key; /* that signed its token */
         uint16_t n_pings, n_pongs; /* the pongs are as many as the pings but for those under way */
         uint16_t n_pending, n_refused; /* refused by the rate limit one after the other */
         uint8_t state, codec, catch_up, n_large;

@@ -288,6 +288,9 @@ int token_verifier_start(TokenVerifier *verifier, const char *token, TokenVerifi
 int token_verifier_reload(TokenVerifier *verifier) {
         return 0;
 }
+const TokenKeys *token_verifier_keys(const TokenVerifier *verifier) {
+        return verifier->keys;
+}
 bool token_verifier_is_alive(TokenVerifier *verifier) {
         return true;
 }
