@@ -526,6 +526,7 @@ int main(int argc, char *argv[]) {
 
         assert_se(parse_endpoint("127.0.0.1:8080", &options.api) == 0);
         assert_se(parse_endpoint("127.0.0.1:8090", &options.socket) == 0);
+        setlinebuf(stdout); /* tests/bench/run waits for what it says */
         options.progress = isatty(STDERR_FILENO);
         if (parse_options(argc, argv) < 0 || optind != argc - 1 ||
                 (!streq(argv[optind], "send") && !streq(argv[optind], "idle"))) {
