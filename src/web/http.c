@@ -395,8 +395,7 @@ static bool http_something_came(const HttpRequest *request) {
 }
 
 void http_request_drop_ahead(HttpRequest *request) {
-        if (request->in.size > request->head.size || http_something_came(request))
-                request->close = request->linger = true;
+        request->close = request->linger = true;
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -135,8 +135,8 @@ const char *http_request_address(const HttpRequest *request);
 void http_request_set_userdata(HttpRequest *request, void *userdata);
 void *http_request_get_userdata(const HttpRequest *request);
 
-/* What the peer has sent ahead of the answer to this request is not served: if there is any, the connection ends
- * behind the answer. */
+/* What the peer has sent ahead of the answer to this request, and what of it is still on its way, is not served:
+ * the connection ends behind the answer. */
 void http_request_drop_ahead(HttpRequest *request);
 
 typedef struct HttpHeader {
