@@ -205,8 +205,13 @@ int websocket_write_queue(WebSocket *socket) {
 
 bool websocket_flush(WebLoop *loop) {
         WebSocket *socket;
+        unsigned n = 0;
 
-        for (unsigned i = 0; i < FLUSHES_PER_TURN && (socket = TAILQ_FIRST(&loop->waiting)); i++) {
+        /* Not those who come to wait meanwhile: some have more to be read, again and again. */
+        TAILQ_FOREACH(socket, &loop->waiting, in_waiting)
+                if (++n == FLUSHES_PER_TURN)
+                        break;
+        for (; n > 0 && (socket = TAILQ_FIRST(&loop->waiting)); n--) {
                 websocket_set_waiting(socket, false);
                 if (socket->broken || websocket_write_queue(socket) < 0 ||
                         (websocket_has_pending(socket) && websocket_read(socket) < 0))

@@ -130,17 +130,18 @@ static void handle_bytes(WebSocket *socket, uint8_t *data, size_t size) {
 int websocket_read(WebSocket *socket) {
         WebLoop *loop = websocket_server(socket)->loop;
 
-        do {
-                ssize_t n = websocket_read_bytes(socket, loop->read_buffer, READ_SIZE);
-                if (n == -EAGAIN)
-                        return 0;
-                if (n <= 0)
-                        return -ECONNRESET;
-                if (!socket->reader.ended)
-                        handle_bytes(socket, loop->read_buffer, (size_t) n);
-                else if ((socket->dropped += (uint32_t) n) > DROP_MAX)
-                        return -ECONNRESET;
-        } while (websocket_has_pending(socket));
+        ssize_t n = websocket_read_bytes(socket, loop->read_buffer, READ_SIZE);
+        if (n == -EAGAIN)
+                return 0;
+        if (n <= 0)
+                return -ECONNRESET;
+        if (!socket->reader.ended)
+                handle_bytes(socket, loop->read_buffer, (size_t) n);
+        else if ((socket->dropped += (uint32_t) n) > DROP_MAX)
+                return -ECONNRESET;
+        /* Its turn comes again: a peer that sends as fast as we read must not hold up the others. */
+        if (websocket_has_pending(socket))
+                websocket_set_waiting(socket, true);
         return 0;
 }
 

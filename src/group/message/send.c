@@ -18,6 +18,7 @@ struct Send {
         Call *call; /* in whose arena this is */
         Sc__Message message;
         STAILQ_ENTRY(Send) entry; /* while it waits for admission */
+        int refused; /* what it fails with when it is admitted; 0: nothing */
 };
 
 /* Messages of one user that wait until it is known whether the user is a member. */
@@ -102,6 +103,8 @@ static void admit(Send *send, Conversation *conversation, int r) {
 
         if (code != ERROR_NONE)
                 return call_fail(send->call, code, "%s", "one before it failed");
+        if (send->refused < 0)
+                return fail(send, send->refused);
         if (r == 0)
                 return call_fail(send->call, ERROR_NOT_A_MEMBER, "conversation");
         if (r > 0)
@@ -157,8 +160,9 @@ static void wait_for_admission(Send *send, Conversation *conversation, Admission
                 admission = admission_new(conversation, user);
         if (!admission)
                 return fail(send, -ENOMEM);
+        /* It is told in its turn, or those before it would fail with it. */
         if (admission->n >= SEQUENCE_MAX_QUEUED)
-                return fail(send, -ENOBUFS);
+                send->refused = -ENOBUFS;
         admission->n++;
         STAILQ_INSERT_TAIL(&admission->sends, send, entry);
         if (!first)

@@ -62,7 +62,7 @@ static void attaching_done(Connection *connection, Link *link) {
         SocketRole *role = gateway->role;
 
         /* It need not be attached again when the link comes to it. */
-        if (gateway->n_links == 1)
+        if (gateway->n_links == 1 && LIST_FIRST(&gateway->links) == link)
                 connection->attached_serial = role->serial;
         if (connection->state == CONNECTION_CONNECTED) {
                 role->statistics.reattached++;
@@ -138,6 +138,13 @@ static void apply_result(Attachment *attachment, const Sc__AttachResponse *respo
                         return attachment_fail(attachment, ERROR_OVERLOADED, NULL);
                 free(attachment->after);
                 attachment->after = after;
+                return attachment_wait(attachment);
+        }
+        /* The routes changed between its pages: what the earlier ones confirmed does not count any more. */
+        if (attachment->after && serial <= link->valid_since) {
+                attachment->after = mfree(attachment->after);
+                attachment->serial = ++connection->role->serial;
+                attachment->again = true; /* the primary knows it */
                 return attachment_wait(attachment);
         }
         attachment_free(attachment);

@@ -17,9 +17,14 @@ int connection_drop_unconfirmed(Connection *connection, const Link *link, uint64
         return 0;
 }
 
+/* It has asked to be attached, and not all its links have answered. */
+static bool is_connecting(const Connection *connection) {
+        return connection->state == CONNECTION_CONNECTING && !LIST_EMPTY(&connection->attachments);
+}
+
 /* It was attached before the link was connected, and is not being attached now. */
 static bool needs_reattach(const Link *link, const Connection *connection) {
-        return connection->state == CONNECTION_CONNECTED &&
+        return (connection->state == CONNECTION_CONNECTED || is_connecting(connection)) &&
                connection->attached_serial <= link->valid_since &&
                !connection_is_attaching(connection, link);
 }
