@@ -480,6 +480,7 @@ int role_main(int argc, char *argv[], const RoleHooks *hooks) {
 
         snprintf(identifier, sizeof(identifier), "stonechat-%s", hooks->name);
         log_open(identifier, LOG_INFO);
+        memory_share_heap();
         if (sodium_init() < 0)
                 return log_error("Failed to initialise libsodium."), EXIT_FAILURE;
         int r = listen_sockets_new(&process.sockets);

@@ -21,6 +21,10 @@ static size_t resident(void) {
         return sscanf(text, "%*u %lu", &pages) == 1 ? pages * (size_t) sysconf(_SC_PAGESIZE) : 0;
 }
 
+void memory_share_heap(void) {
+        (void) mallopt(M_ARENA_MAX, 1);
+}
+
 size_t memory_give_back(MemoryWatch *watch) {
         MemoryLook now = {mallinfo2().fordblks, resident()}, before = watch->before;
 
