@@ -350,6 +350,10 @@ void set_routes(const char *first, const char *second) {
         n_fake_routes = second ? 2 : first ? 1 : 0;
 }
 
+void set_epoch(uint64_t epoch) {
+        fake_routes[0].epoch = epoch;
+}
+
 /* --- the client's side --- */
 
 WebSocket *client_open(void) {

@@ -130,6 +130,8 @@ void pass_retry(void);
 void link_break(void);
 void link_restore(void);
 void set_routes(const char *first, const char *second);
+/* Of the first route. */
+void set_epoch(uint64_t epoch);
 
 /* Of a test that lets allocations fail: &allocation_to_fail. The fixture's own do not count. */
 extern unsigned *fixture_allocation_to_fail;

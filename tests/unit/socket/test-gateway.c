@@ -648,6 +648,27 @@ static void test_connecting_survives_a_restart(void **state) {
         assert_message(b, "c1", 7);
 }
 
+/* What the pages before it said does not count any more: all is asked for again. */
+static void test_routes_change_between_two_pages(void **state) {
+        FakeRequest *request;
+        WebSocket *a = begin_connect("ann", &request);
+
+        answer_attach_page(request, &(FakeSubscription){"c1", "e", 4}, 1, "c1");
+        request = next_request();
+        set_epoch(7);
+        assert_int_equal(gateway_update_routes(fake_role->gateway), 0);
+        answer_attach(request, &(FakeSubscription){"c2", "e", 2}, 1);
+        answer_attach(next_request(), (FakeSubscription[]){{"c1", "e", 4}, {"c2", "e", 2}}, 2);
+        assert_non_null(client_hear(a));
+        assert_null(next_request());
+        push_message("c1", 6);
+        answer_recover(assert_recovers("c1", 4), "e", 6, 5, 6);
+        assert_message(a, "c1", 5);
+        assert_message(a, "c1", 6);
+        assert_hears_nothing(a);
+        set_epoch(0);
+}
+
 /* --- several primaries --- */
 
 static void test_two_primaries(void **state) {
@@ -733,6 +754,7 @@ int main(void) {
                 T(test_no_primary),
                 T(test_reattach_many),
                 T(test_connecting_survives_a_restart),
+                T(test_routes_change_between_two_pages),
                 T(test_two_primaries),
                 T(test_one_of_two_primaries_fails),
         };
